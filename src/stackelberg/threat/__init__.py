@@ -1,0 +1,7 @@
+"""What may the adversary do, and how is the damage counted?"""
+
+from stackelberg.threat import chance, payoff
+from stackelberg.threat.ball import Ball, Norm, parse_radius
+from stackelberg.threat.rate import Rate, clopper_pearson
+
+__all__ = ["Ball", "Norm", "Rate", "chance", "clopper_pearson", "parse_radius", "payoff"]

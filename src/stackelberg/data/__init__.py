@@ -1,0 +1,10 @@
+"""Which data is this?"""
+
+from stackelberg.data.augment import Augment
+from stackelberg.data.catalogue import KNOWN
+from stackelberg.data.dataset import Dataset
+from stackelberg.data.load import load
+
+NAMES = tuple(sorted(KNOWN))
+
+__all__ = ["NAMES", "Augment", "Dataset", "load"]

@@ -1,0 +1,37 @@
+"""Which data sets are known by name, what are their classes, and under which name does the hub keep them?"""
+
+from dataclasses import dataclass
+
+_DIGITS = [str(digit) for digit in range(10)]
+_CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+_FASHION = [
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+]  # fmt: skip
+_MODELNET10 = [
+    "bathtub", "bed", "chair", "desk", "dresser", "monitor", "night_stand", "sofa", "table", "toilet",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Known:
+    """A data set with a name.
+
+    Attributes:
+        classes: the names of its classes, by label.
+        hub: its name on the Hugging Face hub, or None where it is not there.
+        system: the folder in which an operating system's package keeps it, as idx files, or None.
+    """
+
+    classes: list[str]
+    hub: str | None = None
+    system: str | None = None
+
+
+KNOWN: dict[str, Known] = {
+    "digits": Known(_DIGITS),
+    "mnist": Known(_DIGITS, hub="ylecun/mnist", system="mnist"),
+    "fashion_mnist": Known(_FASHION, hub="zalando-datasets/fashion_mnist", system="fashion-mnist"),
+    "cifar10": Known(_CIFAR10, hub="uoft-cs/cifar10"),
+    "cifar10_exact": Known(_CIFAR10),
+    "modelnet10": Known(_MODELNET10),
+}

@@ -1,0 +1,240 @@
+"""How is a network asked for logits and input gradients, fast, without being changed?
+
+An attack needs the gradient with respect to the input only, in eval mode. So the oracle asks a private view of the
+network: batch normalisation folded into the convolution before it, no parameter gradients, channels-last, bfloat16
+where the processor computes in it. The view is approximate by rounding; what counts is asked of `exact`, the user's
+own module in float32.
+"""
+
+import contextlib
+import copy
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, fx, nn
+
+from stackelberg.errors import StackelbergError
+
+Objective = Callable[[Tensor], Tensor]
+Precision = Literal["auto", "bfloat16", "float32"]
+
+
+def bfloat16_pays(device: torch.device) -> bool:
+    """Whether this device multiplies in bfloat16 by its own instructions."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
+
+
+@contextlib.contextmanager
+def untouched(model: nn.Module) -> Iterator[nn.Module]:
+    """Lend a model to an attack: eval mode and no parameter gradients inside, exactly as it was given after.
+
+    Every module's mode, every parameter's `requires_grad` and `grad`, and every buffer come back, also on an error.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    wants = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    buffers = [(buffer, buffer.clone(), buffer._version) for buffer in model.buffers()]
+    try:
+        model.eval()
+        for parameter, _ in wants:
+            parameter.requires_grad_(False)
+        yield model
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter, wanted in wants:
+            parameter.requires_grad_(wanted)
+        for buffer, before, version in buffers:
+            if buffer._version != version:
+                with torch.no_grad():
+                    buffer.copy_(before)
+
+
+class Oracle:
+    """Answers about one network, counted. Build it inside `untouched`, or on a network that is being trained.
+
+    Attributes:
+        model: the user's own module.
+        forwards: examples sent forward so far, exact answers included.
+        backwards: examples sent backward so far.
+        precision: "bfloat16" or "float32", what the fast view computes in.
+    """
+
+    def __init__(self, model: nn.Module, precision: Precision = "auto") -> None:
+        self.model = model
+        self.forwards = 0
+        self.backwards = 0
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        if precision == "auto":
+            convolves = any(isinstance(m, nn.Conv2d) for m in model.modules())
+            precision = "bfloat16" if convolves and bfloat16_pays(device) else "float32"
+        self.precision = precision
+        self._view = _View(model, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+        self._checked = False
+
+    def refresh(self) -> None:
+        """Take over the model's present parameters and running statistics."""
+        self._view.refresh()
+
+    def _check(self, x: Tensor) -> None:
+        """Before its first answer, compare the view with the model on a few inputs; a view that errs is given up."""
+        if self._checked:
+            return
+        self._checked = True
+        few = x[:8].detach()
+        truth = self.exact(few)
+        try:
+            with torch.no_grad():
+                off = (self._view(few) - truth).abs().amax()
+        except RuntimeError:  # mixed types inside the user's code
+            off = torch.tensor(torch.inf)
+        if not off <= 0.1 * truth.abs().amax() + 0.05:
+            self._view = _View(self.model, torch.float32, direct=True)
+            self.precision = "float32"
+
+    def exact(self, x: Float[Tensor, "B *shape"]) -> Float[Tensor, "B K"]:
+        """The user's own module, float32, no gradient."""
+        self.forwards += len(x)
+        with torch.no_grad():
+            return self.model(x).float()
+
+    def logits(self, x: Float[Tensor, "B *shape"]) -> Float[Tensor, "B K"]:
+        """The fast view's logits, float32, no gradient."""
+        self._check(x)
+        self.forwards += len(x)
+        with torch.no_grad():
+            return self._view(x)
+
+    def gradient(self, x: Float[Tensor, "B *shape"], objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
+        """(d objective_i / d x_i [B, *shape], objective [B], logits [B, K]) at x, all float32, by the fast view."""
+        self._check(x)
+        self.forwards += len(x)
+        self.backwards += len(x)
+        with torch.enable_grad():
+            point = x.detach().requires_grad_(True)
+            logits = self._view(point)
+            value = objective(logits)
+            try:
+                (gradient,) = torch.autograd.grad(value.sum(), point)
+            except RuntimeError as error:
+                if "does not require grad" not in str(error) and "appears to not have been used" not in str(error):
+                    raise
+                raise StackelbergError(
+                    "the model's logits do not depend differentiably on its input, so a gradient attack cannot run on it;"
+                    " remove no_grad()/detach() from its forward, or use attacks.Square, which needs no gradient"
+                ) from None
+        return gradient.detach(), value.detach(), logits.detach()
+
+
+class _View:
+    """A private, frozen, faster copy of a network that can follow its parameters."""
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype, direct: bool = False) -> None:
+        self.source = model
+        self.dtype = dtype
+        self.pairs: list[tuple[str, str]] = []
+        self.net: nn.Module = model
+        self.cast = False
+        if not direct and _is_plain(model):
+            self._build()
+
+    def _build(self) -> None:
+        """Fold and convert a copy; keep the model itself (under autocast if bfloat16) where that cannot be done."""
+        net = copy.deepcopy(self.source).eval().requires_grad_(False)
+        for parameter in net.parameters():
+            parameter.grad = None
+        net, self.pairs = _fold(net)
+        if self.dtype is torch.bfloat16:
+            net = net.to(torch.bfloat16)
+        if any(isinstance(m, nn.Conv2d) for m in net.modules()):
+            net = net.to(memory_format=torch.channels_last)
+        self.net = net
+        self.cast = self.dtype is torch.bfloat16
+        self._followers = self._pair_tensors()
+        self.refresh()
+
+    def _pair_tensors(self) -> list[tuple[Tensor, Tensor]]:
+        """(copy, source) for every parameter and buffer that is taken over unchanged."""
+        theirs = dict(self.source.named_parameters()) | dict(self.source.named_buffers())
+        folded = {name for pair in self.pairs for name in pair}
+        mine = dict(self.net.named_parameters()) | dict(self.net.named_buffers())
+        return [(mine[n], theirs[n]) for n in mine if n in theirs and n.rpartition(".")[0] not in folded]
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        if self.net is self.source:
+            return
+        for mine, theirs in self._followers:
+            mine.copy_(theirs)
+        for layer_name, norm_name in self.pairs:
+            layer, norm = self.source.get_submodule(layer_name), self.source.get_submodule(norm_name)
+            target = self.net.get_submodule(layer_name)
+            scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)  # pyright: ignore
+            bias = 0 if layer.bias is None else layer.bias
+            target.weight.copy_(layer.weight * scale.view(-1, *[1] * (layer.weight.dim() - 1)))  # pyright: ignore
+            target.bias.copy_((bias - norm.running_mean) * scale + norm.bias)  # pyright: ignore
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.net is self.source:
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=self.dtype is torch.bfloat16):
+                return self.net(x).float()
+        point = x.to(self.dtype) if self.cast else x
+        if point.dim() == 4:
+            point = point.contiguous(memory_format=torch.channels_last)
+        return self.net(point).float()
+
+
+def _is_plain(model: nn.Module) -> bool:
+    """Whether a deep copy of the model can be traced, so that the copy is known to compute the same function."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fx.symbolic_trace(copy.deepcopy(model))
+    except Exception:  # any user code may run in a trace, so any error may come out; the model itself is used then
+        return False
+    return True
+
+
+def _fold(net: nn.Module) -> tuple[nn.Module, list[tuple[str, str]]]:
+    """Replace every convolution or linear layer followed only by its batch norm by one layer with a bias.
+
+    In eval mode BN(Wx + b) = (s W) x + s (b - mean) + beta with s = gamma / sqrt(var + eps). Returns the traced net
+    and the (layer, norm) names folded; the new layers' values are set by `refresh`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = fx.symbolic_trace(net)
+    modules = dict(traced.named_modules())
+    uses: dict[str, int] = {}
+    for node in traced.graph.nodes:
+        if node.op == "call_module":
+            uses[node.target] = uses.get(node.target, 0) + 1
+    pairs = []
+    for node in list(traced.graph.nodes):
+        before = node.args[0] if node.op == "call_module" and node.args else None
+        if not isinstance(before, fx.Node) or before.op != "call_module":
+            continue
+        layer, norm = modules[str(before.target)], modules[str(node.target)]
+        alone = len(before.users) == 1 and uses[str(before.target)] == uses[str(node.target)] == 1
+        if not (alone and _folds(layer, norm)):
+            continue
+        layer.bias = nn.Parameter(torch.zeros(layer.weight.shape[0], device=layer.weight.device), requires_grad=False)  # pyright: ignore
+        node.replace_all_uses_with(before)
+        traced.graph.erase_node(node)
+        pairs.append((str(before.target), str(node.target)))
+    traced.graph.lint()
+    traced.recompile()
+    return traced, pairs
+
+
+def _folds(layer: nn.Module, norm: nn.Module) -> bool:
+    fitting = (isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)) or (
+        isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d)
+    )
+    return fitting and bool(norm.track_running_stats) and bool(norm.affine)  # pyright: ignore

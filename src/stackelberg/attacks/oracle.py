@@ -64,9 +64,10 @@ class Oracle:
         forwards: examples sent forward so far, exact answers included.
         backwards: examples sent backward so far.
         precision: "bfloat16" or "float32", what the fast view computes in.
+        view: "fast" (a private copy), "direct" (the model itself, in float32), "auto" until the first answer decides.
     """
 
-    def __init__(self, model: nn.Module, precision: Precision = "auto") -> None:
+    def __init__(self, model: nn.Module, precision: Precision = "auto", view: Literal["auto", "fast", "direct"] = "auto") -> None:
         self.model = model
         self.forwards = 0
         self.backwards = 0
@@ -75,8 +76,8 @@ class Oracle:
             convolves = any(isinstance(m, nn.Conv2d) for m in model.modules())
             precision = "bfloat16" if convolves and bfloat16_pays(device) else "float32"
         self.precision = precision
-        self._view = _View(model, torch.bfloat16 if precision == "bfloat16" else torch.float32)
-        self._checked = False
+        self.view = view
+        self._view = _View(model, torch.bfloat16 if precision == "bfloat16" else torch.float32, direct=view == "direct")
 
     def refresh(self) -> None:
         """Take over the model's present parameters and running statistics."""
@@ -84,9 +85,9 @@ class Oracle:
 
     def _check(self, x: Tensor) -> None:
         """Before its first answer, compare the view with the model on a few inputs; a view that errs is given up."""
-        if self._checked:
+        if self.view != "auto":
             return
-        self._checked = True
+        self.view = "fast"
         few = x[:8].detach()
         truth = self.exact(few)
         try:
@@ -96,6 +97,7 @@ class Oracle:
             off = torch.tensor(torch.inf)
         if not off <= 0.1 * truth.abs().amax() + 0.05:
             self._view = _View(self.model, torch.float32, direct=True)
+            self.view = "direct"
             self.precision = "float32"
 
     def exact(self, x: Float[Tensor, "B *shape"]) -> Float[Tensor, "B K"]:

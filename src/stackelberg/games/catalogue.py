@@ -1,0 +1,37 @@
+"""Which game has which name on the command line?"""
+
+from collections.abc import Callable
+
+from stackelberg.errors import unknown
+from stackelberg.games.adversarial import Adversarial, Standard, Trades
+from stackelberg.games.game import Game
+from stackelberg.games.statistical import StatisticallyRobust
+from stackelberg.games.wasserstein import WassersteinDRO
+from stackelberg.threat import Ball
+
+_MAKERS: dict[str, Callable[[Ball, int, float, float], Game]] = {
+    "standard": lambda ball, steps, beta, gamma: Standard(),
+    "at": lambda ball, steps, beta, gamma: Adversarial(ball, steps=steps),
+    "at-cw": lambda ball, steps, beta, gamma: Adversarial(ball, payoff="cw", steps=steps),
+    "trades": lambda ball, steps, beta, gamma: Trades(ball, beta=beta, steps=steps),
+    "udr": lambda ball, steps, beta, gamma: WassersteinDRO(ball, steps=steps),
+    "sr-at": lambda ball, steps, beta, gamma: StatisticallyRobust(Adversarial(ball, steps=steps), gamma),
+    "sr-trades": lambda ball, steps, beta, gamma: StatisticallyRobust(Trades(ball, beta=beta, steps=steps), gamma),
+    "sr-wdro": lambda ball, steps, beta, gamma: StatisticallyRobust(WassersteinDRO(ball, steps=steps), gamma),
+}
+NAMES = tuple(_MAKERS)
+
+
+def named(name: str, ball: Ball, steps: int = 10, beta: float = 6.0, gamma: float = 0.1) -> Game:
+    """The game called `name` (see `NAMES`) in `ball`.
+
+    Args:
+        name: for example "at", "trades", "sr-wdro".
+        ball: what the follower may do; not used by "standard".
+        steps: of the follower's ascent.
+        beta: TRADES' weight of the robust term.
+        gamma: radius of the KL ball of the sr- games, in nats.
+    """
+    if name not in _MAKERS:
+        raise unknown("game", name, NAMES)
+    return _MAKERS[name](ball, steps, beta, gamma)

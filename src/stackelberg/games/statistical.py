@@ -1,0 +1,62 @@
+"""The wrapper that makes any game statistically robust: the adversary also re-weighs the sample."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from stackelberg.errors import StackelbergError
+from stackelberg.games.game import Game, Play
+from stackelberg.games.kl import kl_worst_case
+
+
+@dataclass(frozen=True)
+class StatisticallyRobust(Game):
+    """SR-(game): after the inner follower moved, sup over {q : KL(uniform || q) <= gamma} of sum q_i payoff_i.
+
+    Around `WassersteinDRO` this is SR-WDRO (Liu et al. 2025), around `Adversarial` SR-AT, around `Trades` SR-TRADES.
+    The weights are of the batch (all processes' batch): a lower value of the certified objective, in which mass may
+    also be put outside the sample.
+
+    Attributes:
+        game: the game inside.
+        gamma: radius of the KL ball in nats, >= 0; 0.1 in the paper. 0 is the game itself.
+    """
+
+    game: Game
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.gamma >= 0:
+            raise StackelbergError(f"gamma must be >= 0 in nats, got {self.gamma}; the paper's value is 0.1")
+
+    @property
+    def parameter_bound(self) -> float | None:
+        return self.game.parameter_bound
+
+    def start(self) -> dict[str, float]:
+        return self.game.start()
+
+    def answer(
+        self, play: Play, x: Float[Tensor, "B *shape"], y: Int64[Tensor, " B"]
+    ) -> Float[Tensor, "B *shape"]:
+        return self.game.answer(play, x, y)
+
+    def losses(
+        self,
+        model: nn.Module,
+        x: Float[Tensor, "B *shape"],
+        y: Int64[Tensor, " B"],
+        moved: Float[Tensor, "B *shape"],
+    ) -> Float[Tensor, " B"]:
+        return self.game.losses(model, x, y, moved)
+
+    def after(self, play: Play, x: Tensor, moved: Tensor) -> None:
+        self.game.after(play, x, moved)
+
+    def weights(self, payoffs: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+        inner = self.game.weights(payoffs)
+        if torch.allclose(inner, inner[:1]):
+            return kl_worst_case(payoffs, self.gamma)
+        raise StackelbergError("StatisticallyRobust cannot wrap a game that already weighs its payoffs; add the gammas instead")

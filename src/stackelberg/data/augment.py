@@ -1,10 +1,11 @@
-"""Pad-crop and flip, a batch at a time, where the batch lives; the randomness belongs to keys, so a resumed run repeats it."""
+"""Pad-crop and flip: a batch at a time, where the batch lives, with randomness that belongs to keys."""
 
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Int64, Shaped
-from torch import Tensor
+from torch import Generator, Tensor
 
 from stackelberg.errors import StackelbergError
 from stackelberg.threat import chance
@@ -12,10 +13,10 @@ from stackelberg.threat import chance
 
 @dataclass(frozen=True)
 class Augment:
-    """Each image moved by up to `pad` pixels each way (zeros come in) and mirrored left to right half of the time.
+    """Each image moved by -pad..pad pixels along both axes (zeros come in), and mirrored left to right half the time.
 
     Attributes:
-        pad: in pixels, >= 0.
+        pad: in pixels, >= 0; 0 for no move.
         flip: whether to mirror with probability 1/2; wrong for digits and letters.
     """
 
@@ -26,18 +27,23 @@ class Augment:
         if self.pad < 0:
             raise StackelbergError(f"pad must be >= 0 pixels, got {self.pad}; pass 0 for no crop")
 
-    def __call__(self, x: Shaped[Tensor, "B C H W"], keys: Int64[Tensor, " B"]) -> Shaped[Tensor, "B C H W"]:
-        """The moved images, of x's type, from one key per example (see `threat.chance`)."""
-        b, c, h, w = x.shape
-        draws = chance.uniform(keys, (3,))
-        span = 2 * self.pad + 1
-        down = (draws[:, 0] * span).long().clamp_(max=span - 1)
-        right = (draws[:, 1] * span).long().clamp_(max=span - 1)
-        rows = torch.arange(h, device=x.device) + down[:, None]
-        columns = torch.arange(w, device=x.device).expand(b, w)
-        if self.flip:
-            columns = torch.where(draws[:, 2:] < 0.5, columns, w - 1 - columns)
-        columns = columns + right[:, None]
-        padded = torch.nn.functional.pad(x, (self.pad,) * 4).reshape(b, c, -1)
-        place = (rows[:, :, None] * (w + 2 * self.pad) + columns[:, None, :]).view(b, 1, h * w)
-        return padded.gather(2, place.expand(b, c, h * w)).view(b, c, h, w)
+    def __call__(
+        self, x: Shaped[Tensor, "B C H W"], keys: Int64[Tensor, " B"] | Generator
+    ) -> Shaped[Tensor, "B C H W"]:
+        """The moved images, of x's type and on its device.
+
+        Args:
+            x: images, as bytes or as floats.
+            keys: one 64-bit number per image (see `threat.chance`): the same keys move the images the same way,
+                whatever the batch, so that a resumed run repeats itself; or a generator to draw them from.
+        """
+        if isinstance(keys, Generator):
+            drawn = torch.randint(-(2**63), 2**63 - 1, (len(x),), generator=keys, device=keys.device)
+            keys = drawn.to(x.device)
+        draws = chance.integers(keys, 2 * self.pad + 1, (2,))
+        windows = F.pad(x, (self.pad,) * 4).unfold(2, x.shape[2], 1).unfold(3, x.shape[3], 1)
+        moved = windows[torch.arange(len(x), device=x.device), :, draws[:, 0], draws[:, 1]]
+        if not self.flip:
+            return moved
+        mirrored = chance.uniform(keys, (1, 1, 1), stream=1) < 0.5
+        return torch.where(mirrored, moved.flip(3), moved)

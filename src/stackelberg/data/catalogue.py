@@ -1,15 +1,8 @@
-"""Which data sets are known by name, what are their classes, and under which name does the hub keep them?"""
+"""Which data sets are known by name, what are their classes, and where else may they be found?"""
 
 from dataclasses import dataclass
 
-_DIGITS = [str(digit) for digit in range(10)]
-_CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-_FASHION = [
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-]  # fmt: skip
-_MODELNET10 = [
-    "bathtub", "bed", "chair", "desk", "dresser", "monitor", "night_stand", "sofa", "table", "toilet",
-]  # fmt: skip
+_DIGITS = tuple(str(digit) for digit in range(10))
 
 
 @dataclass(frozen=True)
@@ -19,10 +12,10 @@ class Known:
     Attributes:
         classes: the names of its classes, by label.
         hub: its name on the Hugging Face hub, or None where it is not there.
-        system: the folder in which an operating system's package keeps it, as idx files, or None.
+        system: the folder in which an operating system's package keeps it as idx files, or None.
     """
 
-    classes: list[str]
+    classes: tuple[str, ...]
     hub: str | None = None
     system: str | None = None
 
@@ -30,8 +23,19 @@ class Known:
 KNOWN: dict[str, Known] = {
     "digits": Known(_DIGITS),
     "mnist": Known(_DIGITS, hub="ylecun/mnist", system="mnist"),
-    "fashion_mnist": Known(_FASHION, hub="zalando-datasets/fashion_mnist", system="fashion-mnist"),
-    "cifar10": Known(_CIFAR10, hub="uoft-cs/cifar10"),
-    "cifar10_exact": Known(_CIFAR10),
-    "modelnet10": Known(_MODELNET10),
+    "fashion_mnist": Known(
+        ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+        hub="zalando-datasets/fashion_mnist",
+        system="fashion-mnist",
+    ),
+    "cifar10": Known(
+        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+        hub="uoft-cs/cifar10",
+    ),
+    "cifar10_exact": Known(
+        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    ),
+    "modelnet10": Known(
+        ("bathtub", "bed", "chair", "desk", "dresser", "monitor", "night_stand", "sofa", "table", "toilet"),
+    ),
 }

@@ -1,18 +1,17 @@
 """What is a data set in memory?  Images as bytes (or points as floats), labels, and the names of the classes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float32, Int64, Shaped, UInt8
 from torch import Tensor
 
 from stackelberg.errors import StackelbergError
 
-Images: TypeAlias = UInt8[Tensor, "N C H W"]
-Points: TypeAlias = Float[Tensor, "N P 3"]
+Index: TypeAlias = Tensor | slice | Sequence[int] | Iterable[int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,9 +23,13 @@ class Dataset:
         y: the class of each example, 0..K-1.
         classes: the K names.
         name: where it comes from, for reports.
+
+    Raises:
+        StackelbergError: the numbers of examples and labels differ, a label lies outside the classes, or a coordinate
+            is NaN or infinite; the first example at fault is named.
     """
 
-    x: Images | Points
+    x: UInt8[Tensor, "N C H W"] | Float32[Tensor, "N P 3"]
     y: Int64[Tensor, " N"]
     classes: list[str]
     name: str
@@ -34,16 +37,19 @@ class Dataset:
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
             raise StackelbergError(
-                f"{self.name}: as many labels as examples are needed, got {len(self.x)} examples and {len(self.y)} labels;"
+                f"{self.name}: every example needs one label, got {len(self.x)} examples and {len(self.y)} labels;"
                 " drop what has no partner"
             )
-        if len(self.y) and (int(self.y.min()) < 0 or int(self.y.max()) >= len(self.classes)):
-            outside = (self.y < 0) | (self.y >= len(self.classes))
+        outside = (self.y < 0) | (self.y >= len(self.classes))
+        if outside.any():
             index = int(outside.nonzero()[0])
             raise StackelbergError(
                 f"{self.name}: the label of example {index} is {int(self.y[index])}, allowed are 0 to"
                 f" {len(self.classes) - 1} ({len(self.classes)} classes); correct the label or name the class"
             )
+        if self.x.is_floating_point() and not self.x.isfinite().all():
+            index = int((~self.x.isfinite()).flatten(1).any(1).nonzero()[0])
+            raise StackelbergError(f"{self.name}: example {index} has a NaN or infinite value; correct or remove it")
 
     def __len__(self) -> int:
         return len(self.y)
@@ -59,28 +65,65 @@ class Dataset:
         return self.x.device
 
     def to(self, device: torch.device | str) -> "Dataset":
-        """The same examples on another device (still as bytes)."""
+        """The same examples on another device (images still as bytes)."""
         return replace(self, x=self.x.to(device), y=self.y.to(device))
 
-    def batch(self, index: Tensor | slice | Iterable[int]) -> tuple[Float[Tensor, "B *shape"], Int64[Tensor, " B"]]:
-        """Examples as the networks take them: x float32 in [0, 1] (grey level / 255), y; on the data's device."""
-        index = self._index(index)
-        x = self.x[index]
-        return (x.to(torch.float32).div_(255) if x.dtype == torch.uint8 else x), self.y[index]
+    def batch(self, index: Index) -> tuple[Float32[Tensor, "B ..."], Int64[Tensor, " B"]]:
+        """(x, y) as the networks take them, on the data's device: images as grey level / 255, float32 in [0, 1]."""
+        places = self._places(index)
+        x = self.x[places]
+        return (x.to(torch.float32).div_(255) if x.dtype == torch.uint8 else x), self.y[places]
 
-    def take(self, which: int | Tensor | slice | Iterable[int]) -> "Dataset":
-        """The first `which` examples, or those at the given places."""
-        index = slice(0, which) if isinstance(which, int) else self._index(which)
-        return replace(self, x=self.x[index], y=self.y[index])
+    def take(self, which: int | Index) -> "Dataset":
+        """The first `which` examples (all, where there are fewer), or those at the given places."""
+        if isinstance(which, int):
+            if which < 1:
+                raise StackelbergError(f"the number of examples to take from {self.name} must be >= 1, got {which}")
+            which = slice(0, which)
+        places = self._places(which)
+        return replace(self, x=self.x[places], y=self.y[places])
 
     def split(self, held_out: int, seed: int = 0) -> tuple["Dataset", "Dataset"]:
-        """(the rest, `held_out` random examples), both in the original order; the same for the same seed."""
+        """(the rest, `held_out` random examples), each in the original order; the same for the same seed."""
         if not 0 < held_out < len(self):
             raise StackelbergError(f"held_out must lie between 1 and {len(self) - 1} for {self.name}, got {held_out}")
         order = torch.from_numpy(np.random.default_rng(seed).permutation(len(self)))
         return self.take(order[held_out:].sort().values), self.take(order[:held_out].sort().values)
 
-    def _index(self, index: Tensor | slice | Iterable[int]) -> Tensor | slice:
+    def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel over all pixels, in [0, 1] units: what `Normalized` takes.
+
+        Exact sums over the 256 grey levels; a channel that never varies gets the deviation 1.
+        """
+        if self.x.dtype != torch.uint8:
+            raise StackelbergError(f"{self.name} holds points, not images: it has no channels to normalise")
+        level = torch.arange(256, dtype=torch.float64)
+        means, stds = [], []
+        for channel in range(self.x.shape[1]):
+            count = _histogram(self.x[:, channel])
+            share = count / count.sum()
+            mean = float((share * level).sum())
+            variance = float((share * (level - mean) ** 2).sum())
+            means.append(mean / 255)
+            stds.append(variance**0.5 / 255 or 1.0)
+        return tuple(means), tuple(stds)
+
+    def _places(self, index: Index) -> Tensor | slice:
         if isinstance(index, slice):
             return index
         return torch.as_tensor(index if isinstance(index, Tensor) else list(index)).to(self.device)
+
+
+def empty_class(source: str, name: str, label: int) -> StackelbergError:
+    """The error for a class without examples."""
+    return StackelbergError(
+        f"{source}: class {name!r} (label {label}) has no example; add some, or drop the class and renumber the labels"
+    )
+
+
+def _histogram(levels: Shaped[Tensor, "N H W"]) -> Shaped[Tensor, "256"]:
+    """How often each grey level occurs, float64; in parts, so that no wide copy of all pixels is made."""
+    total = torch.zeros(256, dtype=torch.float64)
+    for part in levels.split(4096):
+        total += torch.bincount(part.flatten(), minlength=256).cpu()
+    return total

@@ -1,37 +1,190 @@
-"""Parquet of the Hugging Face schema: an image column struct {bytes, path} and an integer label column."""
+"""Images, points and labels in Parquet, in the schema of the Hugging Face hub.
 
+An image column is a struct {bytes, path} (or plain bytes) of encoded files, a label column holds integers, the names
+of the classes lie in the schema's metadata, and point clouds are fixed-size lists [P][3].
+"""
+
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from stackelberg.data.dataset import Dataset
-from stackelberg.data.decode import decode
+from stackelberg.data.dataset import Dataset, empty_class
+from stackelberg.data.decode import decode, encode_png
 from stackelberg.errors import StackelbergError
+from stackelberg.files import replacing
+
+_LABELS = ("label", "labels", "fine_label", "target", "class", "y")
 
 
-def read_parquet(path: Path, classes: list[str] | None = None) -> Dataset:
-    """The images and labels of a Parquet file.
+def read_parquet(paths: Sequence[Path], classes: Sequence[str] | None = None) -> Dataset:
+    """The examples of one or more Parquet files, in order, with class names from `classes`, the schema, or the labels.
 
     Raises:
-        StackelbergError: the file is no Parquet or truncated, or has no image or label column.
+        StackelbergError: a file is truncated or no Parquet, has no image or no label column, or holds no rows.
     """
+    tables = [_read_table(path, None) for path in paths]
     try:
-        table = pq.read_table(path)
+        table = pa.concat_tables(tables)
+    except pa.ArrowException as error:
+        raise StackelbergError(f"{paths[0].parent}: the Parquet files differ in their columns ({error})") from error
+    return from_table(table, str(paths[0]), classes)
+
+
+def read_classes(paths: Sequence[Path]) -> list[str]:
+    """The class names over all of a set's files: from the first schema, else all labels that occur in any of them."""
+    schemas = [_schema(path) for path in paths]
+    column = _label_column(schemas[0], str(paths[0]))
+    if names := _recorded_names(schemas[0], column):
+        return names
+    columns = [_read_table(path, [column]).column(0).combine_chunks() for path in paths]
+    return _occurring(pa.chunked_array(columns), str(paths[0].parent))
+
+
+def from_table(table: pa.Table, source: str, classes: Sequence[str] | None = None) -> Dataset:
+    """The examples of an Arrow table."""
+    if not len(table):
+        raise StackelbergError(f"{source} holds no rows; a data set needs at least one example")
+    column = _label_column(table.schema, source)
+    labels = table.column(column)
+    names = list(classes or _recorded_names(table.schema, column) or _occurring(labels, source))
+    y = _labels(labels, names, source)
+    points = [field.name for field in table.schema if _is_points(field.type)]
+    if points:
+        x = _points(table.column(points[0]))
+    else:
+        cells = table.column(_image_column(table.schema, source))
+        encoded = [cell["bytes"] if isinstance(cell, dict) else cell for cell in cells.to_pylist()]
+        x = decode(encoded, source)
+    return Dataset(x, y, names, source)
+
+
+def save_parquet(dataset: Dataset, path: Path | str) -> None:
+    """Write a data set as Parquet of the same schema, images as PNG (without loss), class names in the metadata.
+
+    Raises:
+        StackelbergError: the file cannot be written; what was there before still stands.
+    """
+    here = dataset.to("cpu")
+    features: dict[str, dict] = {"label": {"names": here.classes, "_type": "ClassLabel"}}
+    if here.x.dtype == torch.uint8:
+        kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        column = pa.array([{"bytes": encode_png(pixels), "path": None} for pixels in here.x], kind)
+        name, features = "image", {"image": {"_type": "Image"}, **features}
+    else:
+        count = here.x.shape[1]
+        flat = pa.array(here.x.contiguous().numpy().ravel())
+        column = pa.FixedSizeListArray.from_arrays(pa.FixedSizeListArray.from_arrays(flat, 3), count)
+        name = "points"
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    table = pa.table({name: column, "label": pa.array(here.y.numpy())}).replace_schema_metadata(metadata)
+    with replacing(path) as scratch:
+        pq.write_table(table, scratch, row_group_size=5000, compression="none" if name == "image" else "snappy")
+
+
+def _schema(path: Path) -> pa.Schema:
+    try:
+        return pq.read_schema(path)
     except (OSError, pa.ArrowException) as error:
-        raise StackelbergError(f"{path} is not a whole Parquet file ({error}); fetch or write it again") from error
-    return from_table(table, str(path), classes)
+        raise _broken(path, error) from error
 
 
-def from_table(table: pa.Table, source: str, classes: list[str] | None) -> Dataset:
-    """The images (or points) and labels of an Arrow table."""
-    labels = torch.from_numpy(table["label"].to_numpy().astype("int64"))
-    names = classes or [str(k) for k in range(int(labels.max()) + 1)]
-    if "points" in table.column_names:
-        points = table["points"].combine_chunks()
-        flat = points.flatten().flatten().to_numpy().astype("float32")
-        return Dataset(torch.from_numpy(flat.reshape(len(table), -1, 3)), labels, names, source)
-    column = next(name for name in table.column_names if pa.types.is_struct(table[name].type))
-    encoded = table[column].combine_chunks().field("bytes").to_pylist()
-    return Dataset(decode(encoded, source), labels, names, source)
+def _read_table(path: Path, columns: list[str] | None) -> pa.Table:
+    try:
+        return pq.ParquetFile(path).read(columns)
+    except (OSError, pa.ArrowException) as error:
+        raise _broken(path, error) from error
+
+
+def _broken(path: Path, error: Exception) -> StackelbergError:
+    reason = " ".join(str(error).split())
+    return StackelbergError(f"{path} is truncated or no Parquet file ({reason}); fetch or write it again")
+
+
+def _described(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name}: {field.type}" for field in schema)
+
+
+def _label_column(schema: pa.Schema, source: str) -> str:
+    """The column named like a label, else the only one of integers or strings."""
+    for name in _LABELS:
+        if name in schema.names:
+            return name
+    fits = [field.name for field in schema if pa.types.is_integer(field.type)]
+    fits = fits or [field.name for field in schema if pa.types.is_string(field.type)]
+    if len(fits) == 1:
+        return fits[0]
+    raise StackelbergError(
+        f"{source} has no clear label column (it has {_described(schema)}); name the column of class numbers 'label'"
+    )
+
+
+def _is_image(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _is_points(kind: pa.DataType) -> bool:
+    return pa.types.is_fixed_size_list(kind) and pa.types.is_fixed_size_list(kind.value_type)
+
+
+def _image_column(schema: pa.Schema, source: str) -> str:
+    """The only column of encoded images, or of several the one named image or img."""
+    fits = [field.name for field in schema if _is_image(field.type)]
+    named = [name for name in ("image", "img") if name in fits]
+    if len(fits) == 1 or named:
+        return (named or fits)[0]
+    raise StackelbergError(
+        f"{source} is no image set: it has the columns {_described(schema)}, needed is one column 'image' of type"
+        " struct<bytes, path> with encoded images"
+    )
+
+
+def _recorded_names(schema: pa.Schema, column: str) -> list[str] | None:
+    """The class names that the schema's metadata records for a label column, or None."""
+    try:
+        info = json.loads((schema.metadata or {})[b"huggingface"])
+        names = info["info"]["features"][column]["names"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return [str(name) for name in names] if names else None
+
+
+def _occurring(labels: pa.ChunkedArray, source: str) -> list[str]:
+    """Names for unnamed classes: the sorted strings, or 0..max, refused where a number in between never occurs."""
+    values = labels.unique().to_pylist()
+    if any(isinstance(value, str) for value in values):
+        return sorted(str(value) for value in values if value is not None)
+    known = sorted(value for value in values if value is not None and value >= 0)
+    for expected, value in enumerate(known):
+        if value != expected:
+            raise empty_class(source, str(expected), expected)
+    return [str(label) for label in known]
+
+
+def _labels(labels: pa.ChunkedArray, names: list[str], source: str) -> torch.Tensor:
+    if labels.null_count:
+        index = labels.is_null().to_pylist().index(True)
+        raise StackelbergError(f"{source}: example {index} has no label; give it one or remove it")
+    if pa.types.is_string(labels.type):
+        places = {name: label for label, name in enumerate(names)}
+        values = labels.to_pylist()
+        strange = [index for index, value in enumerate(values) if value not in places]
+        if strange:
+            raise StackelbergError(
+                f"{source}: the label of example {strange[0]} is {values[strange[0]]!r}, allowed are {', '.join(names)}"
+            )
+        return torch.tensor([places[value] for value in values])
+    return torch.from_numpy(labels.to_numpy().astype(np.int64))
+
+
+def _points(column: pa.ChunkedArray) -> torch.Tensor:
+    """[N, P, 3] float32 from fixed-size lists of any float type."""
+    clouds = column.combine_chunks()
+    flat = clouds.flatten().flatten().to_numpy().astype(np.float32)
+    return torch.from_numpy(flat.reshape(len(clouds), -1, clouds.type.value_type.list_size))

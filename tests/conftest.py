@@ -1,0 +1,36 @@
+"""What every test may ask for."""
+
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from stackelberg.data import Dataset, load
+
+_BESIDE = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data sets, STACKELBERG_DATA or one beside the repository; without it the test is skipped."""
+    folder = Path(os.environ.get("STACKELBERG_DATA", _BESIDE))
+    if not folder.is_dir():
+        pytest.skip(f"needs real data: set STACKELBERG_DATA to a folder with mnist/test.parquet (looked in {folder})")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data(data_folder: Path) -> Callable[[str, str], Dataset]:
+    """real_data(name, split): a named data set, read once a session; the test is skipped where it is missing."""
+
+    @cache
+    def read(name: str, split: str) -> Dataset:
+        if not (data_folder / name / f"{split}.parquet").is_file():
+            pytest.skip(f"needs {name}/{split}.parquet in {data_folder}")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("STACKELBERG_DATA", str(data_folder))
+            return load(name, split)
+
+    return read

@@ -4,6 +4,8 @@ from stackelberg.games.adversarial import Adversarial, Standard, Trades
 from stackelberg.games.catalogue import NAMES, named
 from stackelberg.games.game import Game, Play
 from stackelberg.games.kl import kl_worst_case
+from stackelberg.games.recipe import Recipe
+from stackelberg.games.solve import Equilibrium, solve
 from stackelberg.games.statistical import StatisticallyRobust
 from stackelberg.games.wasserstein import WassersteinDRO
 
@@ -16,6 +18,9 @@ __all__ = [
     "StatisticallyRobust",
     "Trades",
     "WassersteinDRO",
+    "Equilibrium",
+    "Recipe",
     "kl_worst_case",
     "named",
+    "solve",
 ]

@@ -69,6 +69,11 @@ class Game(ABC):
         """What the leader pays per example once the follower moved, with gradient in the parameters."""
 
     @property
+    def threat(self) -> Ball | None:
+        """The ball in which the follower moves each example, or None where nobody moves."""
+        return getattr(self, "ball", None)
+
+    @property
     def parameter_bound(self) -> float | None:
         """E of the leader's strategy space [-E, E]^K, or None for all of R^K."""
         return None

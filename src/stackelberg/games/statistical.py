@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from stackelberg.errors import StackelbergError
 from stackelberg.games.game import Game, Play
 from stackelberg.games.kl import kl_worst_case
+from stackelberg.threat import Ball
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class StatisticallyRobust(Game):
     def __post_init__(self) -> None:
         if not self.gamma >= 0:
             raise StackelbergError(f"gamma must be >= 0 in nats, got {self.gamma}; the paper's value is 0.1")
+
+    @property
+    def threat(self) -> Ball | None:
+        return self.game.threat
 
     @property
     def parameter_bound(self) -> float | None:

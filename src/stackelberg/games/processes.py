@@ -1,0 +1,70 @@
+"""On which devices, in how many processes?"""
+
+import os
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+from torch import Tensor, nn
+
+from stackelberg.attacks.oracle import bfloat16_pays
+from stackelberg.errors import StackelbergError
+
+
+def launch(device: str = "auto", devices: int = 1, nodes: int = 1, precision: str = "auto") -> Fabric:
+    """A started Fabric: one process per device, also under torchrun (which then says how many).
+
+    Batch-norm buffers are not broadcast at every forward (a game makes several between two backwards); they are
+    averaged at the end of each epoch instead.
+    """
+    if devices < 1 or nodes < 1:
+        raise StackelbergError(f"devices and nodes must be at least 1, got devices={devices}, nodes={nodes}")
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // devices
+    accelerator = device.partition(":")[0] if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    if accelerator == "cuda" and torch.cuda.device_count() < devices:
+        raise StackelbergError(f"devices={devices} asked for, but this machine has {torch.cuda.device_count()} CUDA devices")
+    if accelerator not in ("cpu", "cuda"):
+        raise StackelbergError(f"device must be cpu, cuda or auto, got {device!r}")
+    many = devices * nodes > 1
+    if many and accelerator == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // devices))
+    low = precision == "bfloat16" or (precision == "auto" and bfloat16_pays(torch.device(accelerator)))
+    backend = "nccl" if accelerator == "cuda" else "gloo"
+    strategy = DDPStrategy(broadcast_buffers=False, process_group_backend=backend) if many else "auto"
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=nodes,
+        strategy=strategy,
+        precision="bf16-mixed" if low else "32-true",
+    )
+    fabric.launch()
+    return fabric
+
+
+def share_of(fabric: Fabric, index: Tensor) -> Tensor:
+    """This process's part of a batch of examples."""
+    return index[fabric.global_rank :: fabric.world_size]
+
+
+def average_buffers(fabric: Fabric, model: nn.Module) -> None:
+    """Make the running statistics of batch norm the mean over processes."""
+    if fabric.world_size > 1:
+        for buffer in model.buffers():
+            if buffer.is_floating_point():
+                buffer.copy_(fabric.all_reduce(buffer, reduce_op="mean"))
+
+
+def total(fabric: Fabric, counts: Tensor) -> Tensor:
+    """The sum over processes."""
+    return fabric.all_reduce(counts, reduce_op="sum") if fabric.world_size > 1 else counts  # pyright: ignore
+
+
+def global_weights(fabric: Fabric, weigh, payoffs: Tensor) -> Tensor:
+    """The game's weights over the whole batch of all processes; this process's part, scaled for averaged gradients."""
+    if fabric.world_size == 1:
+        return weigh(payoffs.detach())
+    everyone = fabric.all_gather(payoffs.detach())  # [processes, B]
+    return weigh(everyone.flatten()).view_as(everyone)[fabric.global_rank] * fabric.world_size  # pyright: ignore

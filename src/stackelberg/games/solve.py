@@ -1,0 +1,398 @@
+"""The one loop: the follower answers, the leader takes a step, until the budget is spent."""
+
+import copy
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from stackelberg.attacks import PGD, Oracle, untouched
+from stackelberg.data import Dataset
+from stackelberg.errors import StackelbergError
+from stackelberg.games import checkpoint, processes
+from stackelberg.games.game import Game, Play
+from stackelberg.games.progress import Reporter
+from stackelberg.games.recipe import Recipe
+from stackelberg.models import spec_of
+from stackelberg.threat import chance
+from stackelberg.threat.payoff import margin
+
+JUDGE_BATCH = 250
+
+
+@dataclass(frozen=True)
+class Equilibrium:
+    """Where a training ended: an approximate Stackelberg equilibrium of its game (a proof exists for convex losses only).
+
+    Attributes:
+        model: the last network (the average of its path if the recipe keeps one), eval mode.
+        best: the network of the epoch with the best held-out robust accuracy (clean accuracy if nobody attacks).
+        history: one record per epoch: loss, held-out clean and robust accuracy, learning rate, seconds, the game's numbers.
+        best_epoch: counted from 1.
+        reason: "budget" when all epochs were played.
+        test: clean and PGD accuracy of `best` on the test set, if one was given.
+        folder: the run directory, if any.
+    """
+
+    model: nn.Module
+    best: nn.Module
+    history: list[dict[str, Any]]
+    best_epoch: int
+    reason: Literal["budget"]
+    test: dict[str, float] | None
+    folder: Path | None
+
+
+@dataclass
+class _Training:
+    """The state of the loop; all that a resumed run needs is in here and goes through `checkpoint`."""
+
+    fabric: Fabric
+    game: Game
+    module: nn.Module
+    wrapped: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: nn.Module | None
+    oracle: Oracle
+    data: Dataset
+    held: Dataset
+    recipe: Recipe
+    epochs: int
+    seed: int
+    numbers: dict[str, float]
+    record: dict[str, Any]
+    folder: Path | None
+    save_seconds: float
+    step: int = 0
+    loss: float = 0.0
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] = field(default_factory=lambda: {"epoch": 0, "score": [-1.0, -1.0]})
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> int:
+        """Steps of one epoch; what does not fill a batch waits for the next shuffle."""
+        return len(self.data) // self.recipe.batch_size
+
+    @property
+    def judged(self) -> nn.Module:
+        return self.module if self.average is None else self.average
+
+
+def solve(
+    game: Game,
+    model: nn.Module,
+    train: Dataset,
+    epochs: int = 20,
+    *,
+    test: Dataset | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    devices: int = 1,
+    nodes: int = 1,
+    precision: str = "auto",
+    progress: bool = True,
+    save_seconds: float = 60.0,
+    **recipe: Any,
+) -> Equilibrium:
+    """Train `model` (in place) on `train` in `game`, min over the network of the payoff after the follower's answer.
+
+    A part of `train` is held out; after each epoch clean and robust accuracy on it choose the best network. With the
+    same arguments on the same machine the weights are the same, bit for bit, also if the run is killed and resumed.
+
+    Args:
+        game: for example `Adversarial(Ball("linf", 8 / 255))`.
+        model: logits [B, K] from inputs in [0, 1]; trained in place.
+        train: the training set.
+        epochs: passes over it.
+        test: judged once, at the end; never used to choose.
+        out: run directory: run.json, best.safetensors, last.safetensors and the state from which it resumes.
+        resume: go on from the state in `out`, or begin if there is none.
+        seed: of shuffles, crops and the follower's noise.
+        device: "cpu", "cuda" or "auto".
+        devices: processes on this machine.
+        nodes: machines.
+        precision: "bfloat16", "float32" or "auto" (bfloat16 where the hardware multiplies in it).
+        progress: a bar on a terminal, lines off it.
+        save_seconds: at most this long between two saved states (one process; several save at epochs' ends).
+        **recipe: any field of `Recipe`.
+
+    Raises:
+        StackelbergError: bad data, an unfit recipe, a NaN loss (with the batch named), a folder that cannot be used.
+    """
+    plan = Recipe.suited(model, train, **recipe)
+    _check(train, epochs, plan, devices * nodes)
+    fabric = processes.launch(device, devices, nodes, precision)
+    training = _prepare(fabric, game, model, train, epochs, plan, seed, out, save_seconds)
+    notice = _begin_or_resume(training, resume)
+    with Reporter(epochs, training.steps, progress and fabric.global_rank == 0) as reporter:
+        if notice:
+            reporter.say(notice)
+        while training.step < epochs * training.steps:
+            _epoch(training, reporter)
+    return _finish(training, test)
+
+
+def _check(train: Dataset, epochs: int, plan: Recipe, world: int) -> None:
+    left = len(train) - plan.held_out
+    if epochs < 1:
+        raise StackelbergError(f"epochs must be at least 1, got {epochs}")
+    if left < plan.batch_size:
+        raise StackelbergError(
+            f"batch_size {plan.batch_size} exceeds the {max(left, 0)} training examples that are left after {plan.held_out}"
+            " are held out; pass a smaller batch_size or held_out"
+        )
+    if plan.batch_size % world:
+        raise StackelbergError(f"batch_size {plan.batch_size} must be a multiple of the {world} processes; pass {world * 64}")
+
+
+def _prepare(
+    fabric: Fabric, game: Game, model: nn.Module, train: Dataset, epochs: int, plan: Recipe, seed: int,
+    out: str | Path | None, save_seconds: float,
+) -> _Training:  # fmt: skip
+    if any(isinstance(m, nn.Conv2d) for m in model.modules()):
+        model.to(memory_format=torch.channels_last)  # pyright: ignore
+    model.train()
+    rest, held = train.split(plan.held_out, seed)
+    optimizer = plan.optimizer_for(model)
+    wrapped, fitted = fabric.setup(model, optimizer)
+    module = wrapped.module
+    average = copy.deepcopy(module).eval().requires_grad_(False) if plan.average else None
+    spec = spec_of(model)
+    record = {
+        "schema": "stackelberg.run/1",
+        "status": "running",
+        "model": None if spec is None else spec.model_dump(),
+        "game": game.describe(),
+        "data": {"name": train.name, "n": len(train), "classes": train.classes},
+        "recipe": plan.model_dump(),
+        "epochs": epochs,
+        "seed": seed,
+        "processes": fabric.world_size,
+        "precision": fabric._precision.precision,
+    }
+    return _Training(
+        fabric, game, module, wrapped, fitted, average, Oracle(module), rest.to(fabric.device), held.to(fabric.device),
+        plan, epochs, seed, game.start(), record, None if out is None else Path(out), save_seconds,
+    )  # fmt: skip
+
+
+def _begin_or_resume(training: _Training, resume: bool) -> str | None:
+    """Take over the state in the run directory; what to tell the user about it, if anything."""
+    folder = training.folder
+    if folder is None:
+        return None
+    before = checkpoint.read_record(folder)
+    if before is not None and not resume:
+        raise StackelbergError(f"{folder} already holds a run; pass --resume to go on with it, or another --out")
+    for name in training.record if before else ():
+        if name not in ("status", "processes", "precision") and training.record[name] != before[name]:  # pyright: ignore
+            raise StackelbergError(
+                f"{folder} holds a run with another {name} ({before[name]!r}, now {training.record[name]!r});"  # pyright: ignore
+                " resume with the same arguments, or pass another --out"
+            )
+    snapshot, trouble = checkpoint.newest(folder)
+    if snapshot is not None:
+        _restore(training, snapshot)
+    training.fabric.barrier()
+    if training.fabric.global_rank == 0:
+        _write_record(training, "running")
+    if resume and snapshot is None:
+        return f"{folder}: no checkpoint yet, beginning at the start"
+    return trouble if snapshot is None or trouble else f"{folder}: going on after step {training.step}"
+
+
+def _restore(training: _Training, snapshot: checkpoint.Snapshot) -> None:
+    tensors, plain = snapshot.tensors, snapshot.plain
+    training.module.load_state_dict(checkpoint.with_prefix(tensors, "model."))
+    if training.average is not None:
+        training.average.load_state_dict(checkpoint.with_prefix(tensors, "average."))
+    checkpoint.restore_optimizer(training.optimizer, tensors)
+    training.best_weights = checkpoint.with_prefix(tensors, "best.")
+    training.step, training.history, training.numbers = plain["step"], plain["history"], plain["numbers"]
+    training.best, training.loss, training.seconds = plain["best"], plain["loss"], plain["seconds"]
+    training.oracle = Oracle(training.module, plain["oracle"]["precision"], plain["oracle"]["view"])
+
+
+def _save(training: _Training) -> None:
+    if training.folder is None or training.fabric.global_rank:
+        return
+    tensors = checkpoint.prefixed("model.", training.module) | checkpoint.prefixed("average.", training.average)
+    tensors |= checkpoint.optimizer_tensors(training.optimizer)
+    tensors |= {"best." + name: value for name, value in training.best_weights.items()}
+    plain = {
+        "step": training.step,
+        "history": training.history,
+        "numbers": training.numbers,
+        "best": training.best,
+        "loss": training.loss,
+        "seconds": training.seconds,
+        "oracle": {"precision": training.oracle.precision, "view": training.oracle.view},
+    }
+    checkpoint.save(checkpoint.Snapshot(tensors, plain), training.folder)
+
+
+def _epoch(training: _Training, reporter: Reporter) -> None:
+    """Play what is left of the present epoch, judge, save."""
+    epoch, done = divmod(training.step, training.steps)
+    size = training.recipe.batch_size
+    order = torch.from_numpy(np.random.default_rng([training.seed, epoch]).permutation(len(training.data)))
+    started = saved = time.monotonic()
+    for batch in range(done, training.steps):
+        loss = _move(training, order[batch * size : (batch + 1) * size], epoch)
+        if not math.isfinite(loss):
+            raise StackelbergError(
+                f"the loss became {loss} in epoch {epoch + 1}, batch {batch + 1} of {training.steps} (first example"
+                f" {int(order[batch * size])}); lower learning_rate or set clip=1, then resume from the last checkpoint"
+            )
+        training.loss += loss / training.steps
+        training.step += 1
+        reporter.step(training.step)
+        now = time.monotonic()
+        if now - saved > training.save_seconds and training.fabric.world_size == 1 and batch + 1 < training.steps:
+            training.seconds, started = training.seconds + now - started, now
+            _save(training)
+            saved = now
+    processes.average_buffers(training.fabric, training.module)
+    training.seconds += time.monotonic() - started
+    record = _judge(training, epoch)
+    training.history.append(record)
+    training.loss, training.seconds = 0.0, 0.0
+    score = [record["clean"] if record["robust"] is None else record["robust"], record["clean"]]
+    if score > training.best["score"]:
+        training.best = {"epoch": epoch + 1, "score": score}
+        training.best_weights = {n: v.detach().cpu().clone() for n, v in training.judged.state_dict().items()}
+    _save(training)
+    if training.folder is not None and training.fabric.global_rank == 0:
+        _write_weights(training)
+    reporter.epoch(record)
+
+
+def _move(training: _Training, index: Tensor, epoch: int) -> float:
+    """One step of the leader on one batch; the loss over all processes."""
+    fabric, game, recipe = training.fabric, training.game, training.recipe
+    progress = training.step / (training.epochs * training.steps)
+    index = processes.share_of(fabric, index).to(training.data.device)
+    keys = chance.fold(chance.fold(index, training.seed), epoch)
+    x, y = training.data.x[index], training.data.y[index]
+    augmentation = recipe.augmentation()
+    if augmentation is not None:
+        x = augmentation(x, chance.fold(keys, 1))
+    if x.dtype == torch.uint8:
+        x = x.float().div_(255)
+    training.oracle.refresh()
+    play = Play(
+        training.oracle,
+        chance.fold(keys, 2),
+        recipe.share(progress),
+        training.numbers,
+        lambda value: fabric.all_reduce(value, reduce_op="mean"),  # pyright: ignore
+    )
+    for group in training.optimizer.param_groups:
+        group["lr"] = recipe.rate(progress)
+    with untouched(training.module):
+        moved = game.answer(play, x, y).detach()
+    game.after(play, x, moved)
+    if moved.dim() == 4:
+        moved = moved.contiguous(memory_format=torch.channels_last)
+    payoffs = game.losses(training.wrapped, x, y, moved)
+    weights = processes.global_weights(fabric, game.weights, payoffs)
+    objective = (weights * payoffs).sum()
+    training.optimizer.zero_grad(set_to_none=True)
+    fabric.backward(objective)
+    if recipe.clip is not None:
+        nn.utils.clip_grad_norm_(training.module.parameters(), recipe.clip)
+    loss = float(fabric.all_reduce(objective.detach(), reduce_op="mean"))  # pyright: ignore
+    if math.isfinite(loss):
+        training.optimizer.step()
+        _after_step(training)
+    return loss
+
+
+@torch.no_grad()
+def _after_step(training: _Training) -> None:
+    """Keep the parameters in the leader's box, and the average up to date."""
+    bound = training.game.parameter_bound
+    if bound is not None:
+        for parameter in training.module.parameters():
+            parameter.clamp_(-bound, bound)
+    if training.average is not None:
+        decay = min(training.recipe.average, (1 + training.step) / (10 + training.step))
+        theirs = training.module.state_dict()
+        for name, mine in training.average.state_dict().items():
+            if mine.is_floating_point():
+                mine.lerp_(theirs[name], 1 - decay)
+            else:
+                mine.copy_(theirs[name])
+
+
+def judge(model: nn.Module, data: Dataset, game: Game, steps: int, fabric: Fabric | None = None) -> dict[str, float | None]:
+    """Clean accuracy, and accuracy under PGD in the game's ball (None where nobody attacks), on `data`."""
+    index = torch.arange(len(data), device=data.device)
+    mine = index if fabric is None else processes.share_of(fabric, index)
+    counts = torch.zeros(2, device=data.device)
+    with untouched(model), torch.no_grad():
+        for part in mine.split(JUDGE_BATCH):
+            x, y = data.batch(part)
+            right = margin(model(x), y) <= 0
+            counts[0] += right.sum()
+            if game.threat is not None:
+                moved = PGD(game.threat, steps=steps)(model, x, y)
+                counts[1] += (right & (margin(model(moved), y) <= 0)).sum()
+    clean, robust = ((counts if fabric is None else processes.total(fabric, counts)) / len(data)).tolist()
+    return {"clean": clean, "robust": None if game.threat is None else robust}
+
+
+def _judge(training: _Training, epoch: int) -> dict[str, Any]:
+    measured = judge(training.judged, training.held, training.game, training.recipe.check_steps, training.fabric)
+    return {
+        "epoch": epoch + 1,
+        "loss": training.loss,
+        **measured,
+        "learning_rate": training.optimizer.param_groups[0]["lr"],
+        "seconds": training.seconds,
+        **{name: value for name, value in training.numbers.items() if name == "price"},
+    }
+
+
+def _write_weights(training: _Training) -> None:
+    folder = training.folder
+    assert folder is not None
+    checkpoint.save_tensors(dict(training.judged.state_dict()), folder / "last.safetensors")
+    if training.best["epoch"] == len(training.history):
+        checkpoint.save_tensors(training.best_weights, folder / "best.safetensors")
+    _write_record(training, "running")
+
+
+def _write_record(training: _Training, status: str, **more: Any) -> None:
+    assert training.folder is not None
+    ran = {
+        "status": status,
+        "history": training.history,
+        "best_epoch": training.best["epoch"],
+        "environment": checkpoint.environment(training.fabric.device),
+    }
+    checkpoint.write_record(training.record | ran | more, training.folder)
+
+
+def _finish(training: _Training, test: Dataset | None) -> Equilibrium:
+    model = training.judged.eval()
+    best = copy.deepcopy(model)
+    best.load_state_dict(training.best_weights)
+    measured = None
+    if test is not None:
+        measured = judge(best, test.to(training.fabric.device), training.game, training.recipe.check_steps, training.fabric)
+        measured = {name: value for name, value in measured.items() if value is not None}
+    if training.folder is not None and training.fabric.global_rank == 0:
+        _write_record(training, "finished", test=measured)
+    training.fabric.barrier()
+    return Equilibrium(model, best, training.history, training.best["epoch"], "budget", measured, training.folder)

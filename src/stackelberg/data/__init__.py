@@ -3,8 +3,8 @@
 from stackelberg.data.augment import Augment
 from stackelberg.data.catalogue import KNOWN
 from stackelberg.data.dataset import Dataset
-from stackelberg.data.load import load, splits
 from stackelberg.data.parquet import save_parquet
+from stackelberg.data.sources import load, splits
 
 NAMES = tuple(sorted(KNOWN))
 

@@ -44,11 +44,12 @@ def npz_splits(path: Path) -> dict[str, Callable[[], Dataset]]:
 @contextmanager
 def _opened(path: Path) -> Iterator["np.lib.npyio.NpzFile"]:
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("it is a single array")
-        with archive:
-            yield archive
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("it is a single array")
+            with archive:
+                yield archive
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, StackelbergError):
             raise

@@ -30,7 +30,7 @@ class Dataset:
     """
 
     x: UInt8[Tensor, "N C H W"] | Float32[Tensor, "N P 3"]
-    y: Int64[Tensor, " N"]
+    y: Int64[Tensor, " labels"]  # as many as examples: checked below, with a sentence
     classes: list[str]
     name: str
 

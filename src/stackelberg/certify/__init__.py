@@ -1,0 +1,6 @@
+"""What can be proved about a network?"""
+
+from stackelberg.certify.certificate import Certificate, Unsupported
+from stackelberg.certify.interval import interval
+
+__all__ = ["Certificate", "Unsupported", "interval"]

@@ -1,41 +1,92 @@
-"""A network from its name, and the record from which the same network is built again."""
+"""Which networks are known by name?  A network from its name, and the record that builds it again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import nn
 
-from stackelberg.errors import unknown
+from stackelberg.errors import StackelbergError, unknown
+from stackelberg.models.lenet import LeNet5
+from stackelberg.models.mlp import MLP
 from stackelberg.models.normalized import Normalized
+from stackelberg.models.preact import PreActResNet18, WideResNet28
 from stackelberg.models.resnet import ResNet18
-from stackelberg.models.small import MLP, SmallCNN
+from stackelberg.models.small_cnn import SmallCNN
+from stackelberg.models.vgg import VGG16
+from stackelberg.models.vit import ViT
 
-_FAMILIES: dict[str, Callable[..., nn.Module]] = {"small-cnn": SmallCNN, "mlp": MLP, "resnet18": ResNet18}
+_FAMILIES: dict[str, Callable[..., nn.Module]] = {
+    "lenet5": LeNet5,
+    "mlp": MLP,
+    "preact-resnet18": PreActResNet18,
+    "resnet18": ResNet18,
+    "small-cnn": SmallCNN,
+    "vgg16": VGG16,
+    "vit": ViT,
+    "wrn-28-10": WideResNet28,
+}
 NAMES = tuple(sorted(_FAMILIES))
+
+_Count = Annotated[int, Field(ge=1)]
 
 
 class Spec(BaseModel):
-    """All that `build` needs to build a network's structure again (its weights lie in a safetensors file)."""
+    """All that is needed to build a network's structure again; its weights lie in a safetensors file.
+
+    Attributes:
+        name: one of `NAMES`.
+        classes: K, how many logits.
+        shape: (C, H, W) of an image.
+        width: the family's measure of size; None for its standard one.
+        mean: of each channel, in input units, subtracted first; None for no normalisation.
+        std: of each channel, in input units, divided by; None for no normalisation.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    classes: int
-    shape: tuple[int, int, int]
-    width: int | None = None
+    classes: _Count
+    shape: tuple[_Count, _Count, _Count]
+    width: _Count | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
+    @model_validator(mode="after")
+    def _one_mean_and_std_per_channel(self) -> Self:
+        given = [len(numbers) for numbers in (self.mean, self.std) if numbers is not None]
+        if given not in ([], [self.shape[0]] * 2):
+            raise ValueError(
+                f"mean and std must both have {self.shape[0]} numbers (one a channel), or neither be given"
+            )
+        return self
+
+    @classmethod
+    def read(cls, fields: Mapping[str, Any], source: str = "model") -> Self:
+        """A record from its fields, as `run.json` holds them.
+
+        Raises:
+            StackelbergError: a field is missing, unknown or out of range, or the name is not in `NAMES`.
+        """
+        try:
+            spec = cls.model_validate(dict(fields))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = "".join(f"{part}: " for part in first["loc"])
+            value = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
+            raise StackelbergError(f"{source}: {place}{first['msg'].removeprefix('Value error, ')}{value}") from error
+        if spec.name not in _FAMILIES:
+            raise unknown("model", spec.name, _FAMILIES)
+        return spec
+
     def build(self, seed: int | None = None) -> nn.Module:
-        """The network, with fresh weights from `seed` (None: from torch's generator)."""
-        if self.name not in _FAMILIES:
-            raise unknown("model", self.name, _FAMILIES)
-        width = {} if self.width is None else {"width": self.width}
+        """The network with fresh weights, from `seed` (None: from torch's global generator), in training mode."""
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            net = _FAMILIES[self.name](self.classes, self.shape, **width)
+            size = {} if self.width is None else {"width": self.width}
+            net = _FAMILIES[self.name](self.classes, self.shape, **size)
         if self.mean is not None and self.std is not None:
             net = Normalized(net, self.mean, self.std)
         object.__setattr__(net, "spec", self)
@@ -45,18 +96,28 @@ class Spec(BaseModel):
 def build(
     name: str,
     classes: int,
-    shape: tuple[int, int, int],
+    shape: Sequence[int],
     width: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     seed: int | None = None,
 ) -> nn.Module:
-    """A network by name for images [C, H, W] in [0, 1], with fresh weights."""
-    spec = Spec(
-        name=name, classes=classes, shape=shape, width=width,
-        mean=None if mean is None else tuple(mean), std=None if std is None else tuple(std),
-    )  # fmt: skip
-    return spec.build(seed)
+    """A network by name, with fresh weights, for images in [0, 1].
+
+    Args:
+        name: one of `NAMES`.
+        classes: K, how many logits.
+        shape: (C, H, W) of an image.
+        width: the family's measure of size (see its class); None for its standard one.
+        mean: of each channel, in input units; with `std` the network begins with `Normalized`.
+        std: of each channel, in input units.
+        seed: of the weights; None draws them from torch's global generator.
+
+    Raises:
+        StackelbergError: the name is unknown, or an argument out of range.
+    """
+    fields = {"name": name, "classes": classes, "shape": tuple(shape), "width": width, "mean": mean, "std": std}
+    return Spec.read(fields).build(seed)
 
 
 def spec_of(model: nn.Module) -> Spec | None:

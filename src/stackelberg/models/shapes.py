@@ -1,10 +1,20 @@
-"""The types of a network's input and output: tensors, or the proxies with which torch.fx traces it."""
+"""What goes into a network and what comes out: tensors, or the proxies with which torch.fx traces it."""
 
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.fx import Proxy
 
-Images: TypeAlias = Float[Tensor, "B C H W"] | Proxy
-Logits: TypeAlias = Float[Tensor, "B K"] | Proxy
+Shape: TypeAlias = tuple[int, int, int]
+
+if TYPE_CHECKING:
+    Images: TypeAlias = Tensor
+    Logits: TypeAlias = Tensor
+    Features: TypeAlias = Tensor
+    Tokens: TypeAlias = Tensor
+else:
+    Images = Float[Tensor, "B C H W"] | Proxy
+    Logits = Float[Tensor, "B K"] | Proxy
+    Features = Float[Tensor, "B C H W"] | Proxy
+    Tokens = Float[Tensor, "B T D"] | Proxy

@@ -1,7 +1,7 @@
 """The one wrapper around every attack: it lends the model, checks the inputs, and believes nobody.
 
-An attack proposes; the wrapper disposes: the proposal is projected into the ball and the box, asked of the user's own
-module in float32, and where it does worse than what is already known it is dropped.
+An attack shows points to a `Hunt`, which keeps the score and asks the user's own module, in float32, about every
+success; the wrapper checks that what comes out lies in ball and box.
 """
 
 from abc import ABC, abstractmethod
@@ -12,24 +12,29 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from stackelberg.attacks.hunt import Hunt
 from stackelberg.attacks.oracle import Oracle, Precision, untouched
 from stackelberg.errors import StackelbergError
 from stackelberg.threat import Ball, chance
-from stackelberg.threat.payoff import margin
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(ABC):
-    """An attack inside a ball: `attack(model, x, y)` returns x' [B, *shape] in ball and box, float32.
+    """An attack inside a ball: `attack(model, x, y)` returns x' [B, *shape] in ball and box, of x's type.
+
+    An example that the model already gets wrong comes back as it is; one that no step breaks comes back as the point
+    with the largest margin that was seen.
 
     Attributes:
         seed: of the noise; together with an example's content it decides all of that example's random numbers.
         precision: of the gradients ("auto": bfloat16 where the hardware gains by it); successes are always float32.
+        stop: whether an example is left alone at its first success; False goes on to the largest margin.
     """
 
     ball: Ball
     seed: int = 0
     precision: Precision = "auto"
+    stop: bool = True
 
     @property
     def name(self) -> str:
@@ -37,24 +42,17 @@ class Attack(ABC):
         return type(self).__name__.lower()
 
     @abstractmethod
-    def propose(
-        self,
-        oracle: Oracle,
-        x: Float[Tensor, "B *shape"],
-        y: Int64[Tensor, " B"],
-        keys: Int64[Tensor, " B"],
-        target: Int64[Tensor, " B"] | None,
-    ) -> Float[Tensor, "B *shape"]:
-        """The attack itself: candidates x' for the examples; `keys` seed each example's noise."""
+    def search(self, hunt: Hunt) -> None:
+        """The attack itself: show the hunt points in ball and box for the examples of `hunt.standing()`."""
 
     @final
     def __call__(
         self,
         model: nn.Module,
-        x: Float[Tensor, "B *shape"],
+        x: Float[Tensor, " B *shape"],
         y: Int64[Tensor, " B"],
         target: Int64[Tensor, " B"] | None = None,
-    ) -> Float[Tensor, "B *shape"]:
+    ) -> Float[Tensor, " B *shape"]:
         """Attack `model` at inputs x in [low, high] with labels y; towards `target` labels if given.
 
         Raises:
@@ -63,26 +61,22 @@ class Attack(ABC):
         with untouched(model):
             check_inputs(x, self.ball)
             oracle = Oracle(model, self.precision)
-            check_labels(oracle.exact(x[:1]), y, x)
-            return self.verified(oracle, x, y, target)
-
-    def verified(
-        self,
-        oracle: Oracle,
-        x: Float[Tensor, "B *shape"],
-        y: Int64[Tensor, " B"],
-        target: Int64[Tensor, " B"] | None = None,
-    ) -> Float[Tensor, "B *shape"]:
-        """`propose`, then the wrapper's checks; for callers that hold an oracle and have checked the inputs."""
-        keys = chance.example_keys(x, self.seed)
-        moved = self.propose(oracle, x, y, keys, target).detach().float()
-        moved = torch.where(torch.isfinite(moved), moved, x)
-        return self.ball.project(moved, x)
+            check_labels(oracle, x, y, target)
+            hunt = Hunt(oracle, self.ball, x, y, chance.example_keys(x, self.seed), target, self.stop)
+            hunt.open()
+            self.search(hunt)
+            hunt.settle()
+            return verified(hunt)
 
 
-def broken(oracle: Oracle, moved: Tensor, y: Tensor) -> Tensor:
-    """Which examples the user's own module gets wrong, in float32 (bool [B]); logits that are NaN count as wrong."""
-    return ~(margin(oracle.exact(moved), y) <= 0)
+def verified(hunt: Hunt) -> Tensor:
+    """The best points of a hunt; one that left ball or box is projected back and asked about again."""
+    outside = (~hunt.ball.contains(hunt.best, hunt.x)).nonzero()[:, 0]
+    if len(outside):
+        hunt.best[outside] = hunt.ball.project(hunt.best[outside], hunt.x[outside])
+        hunt.value[outside] = hunt.score(hunt.oracle.exact(hunt.best[outside]), outside)
+        hunt.broken[outside] = hunt.value[outside] > 0
+    return hunt.best
 
 
 def check_inputs(x: Tensor, ball: Ball) -> None:
@@ -90,7 +84,9 @@ def check_inputs(x: Tensor, ball: Ball) -> None:
     flat = x.flatten(1)
     finite = torch.isfinite(flat).all(1)
     if not finite.all():
-        raise StackelbergError(f"input {int((~finite).nonzero()[0])} of the batch holds NaN or infinity; remove or repair it")
+        raise StackelbergError(
+            f"input {int((~finite).nonzero()[0])} of the batch holds NaN or infinity; remove or repair it"
+        )
     low, high = float(flat.min()), float(flat.max())
     if low < ball.low or high > ball.high:
         raise StackelbergError(
@@ -99,14 +95,20 @@ def check_inputs(x: Tensor, ball: Ball) -> None:
         )
 
 
-def check_labels(logits: Tensor, y: Tensor, x: Tensor) -> None:
+def check_labels(oracle: Oracle, x: Tensor, y: Tensor, target: Tensor | None = None) -> None:
     """Refuse a model output that is not [B, K], and labels outside its K classes."""
-    if logits.dim() != 2 or logits.shape[1] < 2:
-        raise StackelbergError(f"the model must return logits [B, K] with K >= 2, got shape {tuple(logits.shape)} for one input")
-    if len(y) != len(x):
-        raise StackelbergError(f"x and y must have the same length, got {len(x)} inputs and {len(y)} labels")
-    classes = logits.shape[1]
-    if len(y) and not (0 <= int(y.min()) and int(y.max()) < classes):
-        raise StackelbergError(
-            f"labels must lie in 0..{classes - 1} (the model has {classes} outputs), got {int(y.min())}..{int(y.max())}"
-        )
+    shape = tuple(oracle.exact(x[:1]).shape) if len(x) else (0, 2)
+    if len(shape) != 2 or shape[1] < 2:
+        raise StackelbergError(f"the model must return logits [B, K] with K >= 2, got shape {shape} for one input")
+    for name, labels in (("y", y), ("target", target)):
+        if labels is None or not len(x):
+            continue
+        if len(labels) != len(x):
+            raise StackelbergError(
+                f"x and {name} must have the same length, got {len(x)} inputs and {len(labels)} labels"
+            )
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= shape[1]:
+            raise StackelbergError(
+                f"labels must lie in 0..{shape[1] - 1} (the model has {shape[1]} outputs), got {low}..{high} in {name}"
+            )

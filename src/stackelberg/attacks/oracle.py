@@ -22,6 +22,10 @@ Objective = Callable[[Tensor], Tensor]
 Precision = Literal["auto", "bfloat16", "float32"]
 
 
+class NoGradient(StackelbergError):
+    """The network's answer does not depend differentiably on its input."""
+
+
 def bfloat16_pays(device: torch.device) -> bool:
     """Whether this device multiplies in bfloat16 by its own instructions."""
     if device.type == "cuda":
@@ -64,10 +68,13 @@ class Oracle:
         forwards: examples sent forward so far, exact answers included.
         backwards: examples sent backward so far.
         precision: "bfloat16" or "float32", what the fast view computes in.
+        probabilities: whether the model seems to return probabilities; gradients are then those of their logarithms.
         view: "fast" (a private copy), "direct" (the model itself, in float32), "auto" until the first answer decides.
     """
 
-    def __init__(self, model: nn.Module, precision: Precision = "auto", view: Literal["auto", "fast", "direct"] = "auto") -> None:
+    def __init__(
+        self, model: nn.Module, precision: Precision = "auto", view: Literal["auto", "fast", "direct"] = "auto"
+    ) -> None:
         self.model = model
         self.forwards = 0
         self.backwards = 0
@@ -76,6 +83,7 @@ class Oracle:
             convolves = any(isinstance(m, nn.Conv2d) for m in model.modules())
             precision = "bfloat16" if convolves and bfloat16_pays(device) else "float32"
         self.precision = precision
+        self.probabilities = False
         self.view = view
         self._view = _View(model, torch.bfloat16 if precision == "bfloat16" else torch.float32, direct=view == "direct")
 
@@ -90,44 +98,49 @@ class Oracle:
         self.view = "fast"
         few = x[:8].detach()
         truth = self.exact(few)
+        self.probabilities = bool((truth >= 0).all() and ((truth.sum(1) - 1).abs() < 1e-3).all())
         try:
             with torch.no_grad():
                 off = (self._view(few) - truth).abs().amax()
         except RuntimeError:  # mixed types inside the user's code
             off = torch.tensor(torch.inf)
-        if not off <= 0.1 * truth.abs().amax() + 0.05:
+        if self.probabilities or not off <= 0.1 * truth.abs().amax() + 0.05:
             self._view = _View(self.model, torch.float32, direct=True)
             self.view = "direct"
             self.precision = "float32"
 
-    def exact(self, x: Float[Tensor, "B *shape"]) -> Float[Tensor, "B K"]:
+    def exact(self, x: Float[Tensor, " B *shape"]) -> Float[Tensor, "B K"]:
         """The user's own module, float32, no gradient."""
         self.forwards += len(x)
         with torch.no_grad():
             return self.model(x).float()
 
-    def logits(self, x: Float[Tensor, "B *shape"]) -> Float[Tensor, "B K"]:
+    def logits(self, x: Float[Tensor, " B *shape"]) -> Float[Tensor, "B K"]:
         """The fast view's logits, float32, no gradient."""
         self._check(x)
         self.forwards += len(x)
         with torch.no_grad():
-            return self._view(x)
+            return self._answer(x)
 
-    def gradient(self, x: Float[Tensor, "B *shape"], objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
+    def _answer(self, x: Tensor) -> Tensor:
+        out = self._view(x)
+        return out.clamp(min=torch.finfo(out.dtype).tiny).log() if self.probabilities else out
+
+    def gradient(self, x: Float[Tensor, " B *shape"], objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
         """(d objective_i / d x_i [B, *shape], objective [B], logits [B, K]) at x, all float32, by the fast view."""
         self._check(x)
         self.forwards += len(x)
         self.backwards += len(x)
         with torch.enable_grad():
             point = x.detach().requires_grad_(True)
-            logits = self._view(point)
+            logits = self._answer(point)
             value = objective(logits)
             try:
                 (gradient,) = torch.autograd.grad(value.sum(), point)
             except RuntimeError as error:
                 if "does not require grad" not in str(error) and "appears to not have been used" not in str(error):
                     raise
-                raise StackelbergError(
+                raise NoGradient(
                     "the model's logits do not depend differentiably on its input, so a gradient attack cannot run on it;"
                     " remove no_grad()/detach() from its forward, or use attacks.Square, which needs no gradient"
                 ) from None

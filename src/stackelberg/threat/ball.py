@@ -29,7 +29,9 @@ def parse_radius(text: str | float) -> float:
         top, _, bottom = str(text).partition("/")
         value = float(top) / float(bottom) if bottom else float(top)
     except (ValueError, ZeroDivisionError):
-        raise StackelbergError(f"radius must be a number or a fraction like 8/255 in input units, got {text!r}") from None
+        raise StackelbergError(
+            f"radius must be a number or a fraction like 8/255 in input units, got {text!r}"
+        ) from None
     return value
 
 
@@ -68,7 +70,7 @@ class Ball:
         """The same threat at another radius."""
         return replace(self, radius=radius)
 
-    def distance(self, a: Float[Tensor, "B *shape"], b: Float[Tensor, "B *shape"]) -> Float[Tensor, " B"]:
+    def distance(self, a: Float[Tensor, " B *shape"], b: Float[Tensor, " B *shape"]) -> Float[Tensor, " B"]:
         """||a - b|| per example, in this ball's norm."""
         delta = (a - b).flatten(1)
         if self.norm == "l0":
@@ -76,13 +78,15 @@ class Ball:
         order = {"linf": math.inf, "l2": 2, "l1": 1}[self.norm]
         return torch.linalg.vector_norm(delta, ord=order, dim=1)
 
-    def contains(self, moved: Float[Tensor, "B *shape"], x: Float[Tensor, "B *shape"], tolerance: float = 1e-5) -> Bool[Tensor, " B"]:
-        """Whether each moved example lies in the ball around x and in the box, up to `tolerance` relative to the radius."""
+    def contains(
+        self, moved: Float[Tensor, " B *shape"], x: Float[Tensor, " B *shape"], tolerance: float = 1e-5
+    ) -> Bool[Tensor, " B"]:
+        """Whether each moved example lies in the ball around x and in the box, up to `tolerance` of the radius."""
         inside = self.distance(moved, x) <= self.radius * (1 + tolerance) + (1e-7 if self.norm != "l0" else 0)
         flat = moved.flatten(1)
         return inside & (flat >= self.low).all(1) & (flat <= self.high).all(1)
 
-    def project(self, moved: Float[Tensor, "B *shape"], x: Float[Tensor, "B *shape"]) -> Float[Tensor, "B *shape"]:
+    def project(self, moved: Float[Tensor, " B *shape"], x: Float[Tensor, " B *shape"]) -> Float[Tensor, " B *shape"]:
         """argmin ||z - moved||_2 over z in ball and box (x must lie in the box); exact for every norm."""
         if self.norm == "linf":
             low = (x - self.radius).clamp_(min=self.low)
@@ -95,7 +99,7 @@ class Ball:
         # x + (low - x) may round to a neighbour of low: the box holds exactly
         return (x + delta.view_as(x)).clamp_(self.low, self.high)
 
-    def sample(self, x: Float[Tensor, "B *shape"], keys: Int64[Tensor, " B"]) -> Float[Tensor, "B *shape"]:
+    def sample(self, x: Float[Tensor, " B *shape"], keys: Int64[Tensor, " B"]) -> Float[Tensor, " B *shape"]:
         """A random point of the set per example, from the example's own key (see `chance`).
 
         linf: uniform on the intersection of ball and box. l2, l1: uniform in the ball, then projected (jointly). l0:
@@ -123,12 +127,15 @@ class Ball:
         return self.project(x + u.view_as(x).to(x.dtype), x)
 
     def ascent(
-        self, gradient: Float[Tensor, "B *shape"], moved: Float[Tensor, "B *shape"], coordinates: int = 1
-    ) -> Float[Tensor, "B *shape"]:
+        self,
+        gradient: Float[Tensor, " B *shape"],
+        moved: Float[Tensor, " B *shape"],
+        coordinates: int | Int64[Tensor, " B"] = 1,
+    ) -> Float[Tensor, " B *shape"]:
         """The unit step of steepest ascent, argmax <gradient, d> over ||d|| <= 1, that does not leave the box at once.
 
-        l1 and l0 spread the step over the `coordinates` largest usable gradients (1 is the exact argmax; more is the
-        sparse step of Tramer and Boneh 2019). A zero gradient gives a zero step.
+        l1 and l0 spread the step over the `coordinates` largest usable gradients, a number for all or one per example
+        (1 is the exact argmax; more is the sparse step of Tramer and Boneh 2019). A zero gradient gives a zero step.
         """
         if self.norm == "linf":
             return gradient.sign()
@@ -137,11 +144,20 @@ class Ball:
         if self.norm == "l2":
             step = usable / usable.norm(dim=1, keepdim=True).clamp_(min=torch.finfo(gradient.dtype).tiny)
         else:
-            top = usable.abs().topk(min(coordinates, usable.shape[1]), dim=1)
-            step = torch.zeros_like(usable).scatter_(1, top.indices, 1.0) * usable.sign()
+            step = usable.sign() * _largest(usable.abs(), coordinates)
             if self.norm == "l1":
                 step = step / step.abs().sum(1, keepdim=True).clamp_(min=1)
         return step.view_as(gradient)
+
+
+def _largest(size: Tensor, count: int | Tensor) -> Tensor:
+    """1.0 at the `count` largest entries of each row, else 0.0."""
+    most = min(int(count.max()) if isinstance(count, Tensor) else count, size.shape[1])
+    places = size.topk(most, dim=1).indices
+    ones = torch.ones(places.shape, dtype=size.dtype, device=size.device)
+    if isinstance(count, Tensor):
+        ones = (torch.arange(most, device=size.device) < count[:, None]).to(size.dtype)
+    return torch.zeros_like(size).scatter_(1, places, ones)
 
 
 def _project_l2(u: Tensor, low: Tensor, high: Tensor, radius: float) -> Tensor:

@@ -37,14 +37,14 @@ def fold(keys: Int64[Tensor, " B"], number: int) -> Int64[Tensor, " B"]:
     return _mix(keys + _signed((number + 1) * _WEYL))
 
 
-def example_keys(x: Float[Tensor, "B *shape"], seed: int) -> Int64[Tensor, " B"]:
+def example_keys(x: Float[Tensor, " B *shape"], seed: int) -> Int64[Tensor, " B"]:
     """One 64-bit key per example, a hash of `seed` and of the example's float32 bits; equal examples share a key."""
     bits = x.detach().to(torch.float32).contiguous().flatten(1).view(torch.int32).to(torch.int64)
     place = torch.arange(1, bits.shape[1] + 1, device=x.device, dtype=torch.int64) * _WEYL
     return fold(_mix((_mix(bits + place)).sum(1)), seed)
 
 
-def uniform(keys: Int64[Tensor, " B"], shape: tuple[int, ...], stream: int = 0) -> Float[Tensor, "B *shape"]:
+def uniform(keys: Int64[Tensor, " B"], shape: tuple[int, ...], stream: int = 0) -> Float[Tensor, " B *shape"]:
     """Numbers in the open interval (0, 1), [B, *shape] float32, from each example's key."""
     count = math.prod(shape)
     counter = torch.arange(1, count + 1, device=keys.device, dtype=torch.int64) * _WEYL
@@ -53,11 +53,13 @@ def uniform(keys: Int64[Tensor, " B"], shape: tuple[int, ...], stream: int = 0) 
     return values.view(len(keys), *shape)
 
 
-def normal(keys: Int64[Tensor, " B"], shape: tuple[int, ...], stream: int = 0) -> Float[Tensor, "B *shape"]:
+def normal(keys: Int64[Tensor, " B"], shape: tuple[int, ...], stream: int = 0) -> Float[Tensor, " B *shape"]:
     """Standard normal numbers, [B, *shape] float32, by the inverse distribution function."""
     return torch.special.ndtri(uniform(keys, shape, stream))
 
 
-def integers(keys: Int64[Tensor, " B"], high: int, shape: tuple[int, ...] = (), stream: int = 0) -> Int64[Tensor, "B *shape"]:
+def integers(
+    keys: Int64[Tensor, " B"], high: int, shape: tuple[int, ...] = (), stream: int = 0
+) -> Int64[Tensor, " B *shape"]:
     """Integers in [0, high), [B, *shape]."""
     return (uniform(keys, shape, stream).double() * high).long().clamp_(max=high - 1)

@@ -41,7 +41,9 @@ def dlr(logits: Float[Tensor, "B K"], y: Int64[Tensor, " B"]) -> Float[Tensor, "
     return margin(z, y) / (top[:, 0] - top[:, -1] + 1e-12)
 
 
-def targeted_dlr(logits: Float[Tensor, "B K"], y: Int64[Tensor, " B"], target: Int64[Tensor, " B"]) -> Float[Tensor, " B"]:
+def targeted_dlr(
+    logits: Float[Tensor, "B K"], y: Int64[Tensor, " B"], target: Int64[Tensor, " B"]
+) -> Float[Tensor, " B"]:
     """Targeted DLR (Croce and Hein 2020, eq. 7): (z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2); needs 4 classes."""
     z = logits.float()
     top = z.topk(4, dim=1).values

@@ -1,0 +1,246 @@
+"""Auto-PGD: gradient ascent that chooses its own step length (Croce and Hein 2020, algorithm 1; for l1, 2021).
+
+Steps are long while the payoff rises and are halved at checkpoints where it does not, starting again from the best
+point. In l1 the step changes few coordinates, as many as the best point so far asks for.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from stackelberg.attacks.attack import Attack
+from stackelberg.attacks.goal import PAYOFFS, goal_for, goal_towards
+from stackelberg.attacks.hunt import Goal, Hunt
+from stackelberg.errors import StackelbergError, unknown
+from stackelberg.threat import Ball, chance
+
+MOMENTUM = 0.75
+RISING = 0.75  # the share of steps between two checkpoints that must raise the payoff
+TARGETED = "dlr-targeted"
+
+
+def checkpoints(steps: int) -> list[int]:
+    """When the step length is reconsidered: p_0 = 0, p_1 = 0.22, p_j+1 = p_j + max(p_j - p_j-1 - 0.03, 0.06)."""
+    marks, last, gap = [], 0.0, 0.22
+    while last + gap <= 1:
+        last += gap
+        gap = max(gap - 0.03, 0.06)
+        marks.append(math.ceil(last * steps))
+    return marks
+
+
+class Climb:
+    """Where each example is on its way up; examples that fall leave, and every tensor shrinks with them."""
+
+    def __init__(
+        self,
+        hunt: Hunt,
+        index: Int64[Tensor, " b"],
+        start: Float[Tensor, " b *shape"],
+        goal: Goal,
+        ball: Ball,
+        length: float,
+    ) -> None:
+        self.hunt, self.goal, self.ball = hunt, goal, ball
+        self.index, self.x = index, hunt.x[index]
+        self.point = self.previous = self.best = start
+        self.inside = ball.radius <= hunt.ball.radius
+        self.gradient, self.value = hunt.ask(index, start, goal, self.inside)
+        self.best_gradient, self.best_value = self.gradient, self.value
+        self.step = torch.full_like(self.value, length)
+        self.rises = torch.zeros_like(self.value)
+        self.marked_value = self.best_value  # at the last checkpoint
+        self.halved = torch.zeros_like(self.value, dtype=torch.bool)
+        size = self.x[0].numel()
+        self.sparsity = torch.full_like(self.value, max(1.0, size / 5))  # l1: how many coordinates a step changes
+        self.support = torch.full_like(self.value, size)  # l1: how many coordinates the best point has changed
+        self._drop()
+
+    def _drop(self) -> None:
+        """Let the fallen go."""
+        left = ~self.hunt.broken[self.index]
+        if not left.all():
+            for name, value in vars(self).items():
+                if isinstance(value, Tensor):
+                    setattr(self, name, value[left])
+
+    def _across(self, values: Tensor) -> Tensor:
+        """[b] -> [b, 1, ...], to meet images."""
+        return values.view(-1, *[1] * (self.x.dim() - 1))
+
+    def move(self, first: bool) -> None:
+        """One step to a new point."""
+        if self.ball.norm == "l1":
+            ascent = self.ball.ascent(self.gradient, self.point, self.sparsity.long().clamp(min=1))
+            moved = self.ball.project(self.point + self._across(self.step) * ascent, self.x)
+        else:
+            ascent = self.ball.ascent(self.gradient, self.point)
+            moved = self.ball.project(self.point + self._across(self.step) * ascent, self.x)
+            if not first:
+                moved = self.point + MOMENTUM * (moved - self.point) + (1 - MOMENTUM) * (self.point - self.previous)
+                moved = self.ball.project(moved, self.x)
+        self.previous, self.point = self.point, moved
+
+    def look(self) -> None:
+        """Gradient and payoff at the new point; the best point so far is remembered."""
+        self.gradient, value = self.hunt.ask(self.index, self.point, self.goal, self.inside)
+        self.rises = self.rises + (value > self.value)
+        self.value = value
+        better = value > self.best_value
+        wide = self._across(better)
+        self.best = torch.where(wide, self.point, self.best)
+        self.best_gradient = torch.where(wide, self.gradient, self.best_gradient)
+        self.best_value = torch.where(better, value, self.best_value)
+        self._drop()
+
+    def adapt(self, since: int) -> None:
+        """At a checkpoint, `since` steps after the last: halve a step that does not pay, and return to the best point."""
+        stalled = (self.best_value <= self.marked_value) & ~self.halved
+        halve = (self.rises < RISING * since) | stalled
+        self.step = torch.where(halve, self.step / 2, self.step)
+        self._return(halve)
+        self.halved, self.marked_value = halve, self.best_value
+        self.rises = torch.zeros_like(self.rises)
+
+    def adapt_sparsity(self, length: float) -> None:
+        """l1, every 4 % of the steps: as sparse as the best point is, long steps again where its support shrank."""
+        support = ((self.best - self.x).abs() > 0).flatten(1).sum(1).to(self.value.dtype)
+        shrank = support < 0.95 * self.support
+        self.step = torch.where(shrank, length, (self.step / 1.5).clamp(min=length / 10))
+        self.sparsity, self.support = support / 1.5, support
+        self._return(shrank)
+
+    def _return(self, where: Tensor) -> None:
+        wide = self._across(where)
+        self.point = torch.where(wide, self.best, self.point)
+        self.gradient = torch.where(wide, self.best_gradient, self.gradient)
+
+
+def climb(
+    hunt: Hunt,
+    index: Int64[Tensor, " b"],
+    start: Float[Tensor, " b *shape"],
+    goal: Goal,
+    steps: int,
+    length: float = 2.0,
+    ball: Ball | None = None,
+) -> tuple[Int64[Tensor, " c"], Float[Tensor, " c *shape"]]:
+    """`steps` of Auto-PGD from `start`; returns the examples still standing and their best points for `goal`.
+
+    The first steps are `length` radii long (in l1 at most one); `ball` is where to move, when it is not the hunt's own.
+    """
+    ball = hunt.ball if ball is None else ball
+    first = (min(length, 1.0) if ball.norm == "l1" else length) * ball.radius
+    way = Climb(hunt, index, start, goal, ball, first)
+    sparse = max(1, math.ceil(0.04 * steps))
+    marks, last = checkpoints(steps), 0
+    for k in range(1, steps + 1):
+        if not len(way.index):
+            break
+        way.move(first=k == 1)
+        way.look()
+        if ball.norm == "l1":
+            if k % sparse == 0:
+                way.adapt_sparsity(first)
+        elif k in marks:
+            way.adapt(k - last)
+            last = k
+    return way.index, way.best
+
+
+def ascent_by_radii(hunt: Hunt, index: Tensor, start: Tensor, goal: Goal, steps: int) -> None:
+    """Auto-PGD; in l1 through balls of 3, 2 and 1 radii, with 30, 30 and 40 % of the steps (Croce and Hein 2021)."""
+    if hunt.ball.norm != "l1":
+        climb(hunt, index, start, goal, steps)
+        return
+    for times, share in ((3, 0.3), (2, 0.3), (1, 0.4)):
+        if not len(index):
+            return
+        ball = hunt.ball.with_radius(times * hunt.ball.radius)
+        start = ball.project(start, hunt.x[index])
+        index, start = climb(hunt, index, start, goal, max(1, round(share * steps)), ball=ball)
+
+
+def promising_targets(hunt: Hunt, index: Int64[Tensor, " b"], count: int) -> Int64[Tensor, "b T"]:
+    """The `count` other classes nearest by (z_y - z_k) / ||grad (z_y - z_k)||_dual, a linearised distance; nearest first.
+
+    Measured at each example's best point so far; only the `count` + 3 largest other logits are looked at.
+    """
+    points, y = hunt.best[index], hunt.y[index]
+    logits = hunt.look(index, points)
+    others = logits.scatter(1, y[:, None], -torch.inf)
+    near = others.topk(min(count + 3, logits.shape[1] - 1), dim=1).indices
+    dual = {"linf": 1, "l2": 2, "l1": math.inf, "l0": 1}[hunt.ball.norm]
+    distance = []
+    for column in near.T:
+
+        def gap(z: Tensor, _: Tensor, k: Tensor = column) -> Tensor:
+            return (z.gather(1, k[:, None]) - z.gather(1, y[:, None]))[:, 0]
+
+        gradient, value = hunt.ask(index, points, gap)
+        slope = torch.linalg.vector_norm(gradient.flatten(1), ord=dual, dim=1)
+        distance.append(-value / slope.clamp(min=1e-12))
+    order = torch.stack(distance, 1).argsort(dim=1, stable=True)[:, :count]
+    return near.gather(1, order)
+
+
+@dataclass(frozen=True)
+class APGD(Attack):
+    """Auto-PGD from random starts.
+
+    Attributes:
+        steps: gradient steps per restart.
+        restarts: independent random starts (per class, for "dlr-targeted").
+        loss: "ce", "cw", "dlr", or "dlr-targeted": towards each of the `targets` nearest other classes in turn (a
+            margin takes the place of the ratio where there are fewer than four classes).
+        targets: how many classes "dlr-targeted" tries.
+    """
+
+    ball: Ball
+    steps: int = 100
+    restarts: int = 1
+    loss: str = "ce"
+    targets: int = 9
+
+    def __post_init__(self) -> None:
+        if self.ball.norm == "l0":
+            raise StackelbergError("apgd is defined for linf, l2 and l1, got norm 'l0'; use attacks.PGD")
+        if self.steps < 1 or self.restarts < 1 or self.targets < 1:
+            raise StackelbergError(
+                f"steps, restarts and targets must be at least 1, got {self.steps}, {self.restarts} and {self.targets}"
+            )
+        if self.loss not in (*PAYOFFS, TARGETED):
+            raise unknown("loss", self.loss, (*PAYOFFS, TARGETED))
+
+    @property
+    def name(self) -> str:
+        """For example apgd-ce-100 or apgd-dlr-targeted-100x2."""
+        return f"apgd-{self.loss}-{self.steps}" + (f"x{self.restarts}" if self.restarts > 1 else "")
+
+    def search(self, hunt: Hunt) -> None:
+        if self.loss == TARGETED and hunt.target is None:
+            self._search_targets(hunt)
+            return
+        goal = goal_for("dlr" if self.loss == TARGETED else self.loss, hunt)
+        for restart in range(self.restarts):
+            self._from_random(hunt, goal, restart)
+
+    def _search_targets(self, hunt: Hunt) -> None:
+        index = hunt.standing()
+        if not len(index):
+            return
+        table = torch.zeros(len(hunt.x), 0, dtype=torch.long, device=hunt.x.device)
+        chosen = promising_targets(hunt, index, self.targets)
+        table = table.new_zeros(len(hunt.x), chosen.shape[1]).index_copy_(0, index, chosen)
+        for restart in range(self.restarts):
+            for rank in range(table.shape[1]):
+                self._from_random(hunt, goal_towards(table[:, rank], hunt), restart * table.shape[1] + rank)
+
+    def _from_random(self, hunt: Hunt, goal: Goal, number: int) -> None:
+        index = hunt.standing()
+        if len(index):
+            start = self.ball.sample(hunt.x[index], chance.fold(hunt.keys[index], number))
+            ascent_by_radii(hunt, index, start, goal, self.steps)

@@ -1,0 +1,53 @@
+"""What does the adversary maximise?  A payoff of the logits, made free of their scale.
+
+A network whose logits are multiplied by 1000 answers the same, but its cross entropy has no gradient left in floating
+point. So the logits of each example are divided by one constant: its clean margin, where that is larger than usual.
+"""
+
+import torch
+from torch import Tensor
+
+from stackelberg.attacks.hunt import Goal, Hunt
+from stackelberg.errors import unknown
+from stackelberg.threat.payoff import Payoff, cross_entropy, dlr, margin, targeted_dlr
+
+PAYOFFS: dict[str, Payoff] = {"ce": cross_entropy, "cw": margin, "dlr": dlr}
+
+WIDEST = 8.0
+"""The largest clean margin, in nats, that cross entropy meets: exp(-8) is far above the rounding of float32."""
+
+
+def goal_for(payoff: str, hunt: Hunt) -> Goal:
+    """Away from the true label, or towards `hunt.target` where it is given.
+
+    Away, "ce", "cw" and "dlr" are the payoffs at the label; towards a target they are minus those at the target.
+    With two classes "dlr" is constant, and the margin takes its place.
+    """
+    if payoff not in PAYOFFS:
+        raise unknown("payoff", payoff, PAYOFFS)
+    count, sign, labels = PAYOFFS[payoff], 1.0, hunt.y
+    if hunt.target is not None:
+        sign, labels = -1.0, hunt.target
+    # the margin at the clean input is what the hunt opened with, up to the points seen since: any constant will do
+    scale = (hunt.value.abs() / WIDEST).clamp(min=1.0) if payoff == "ce" else torch.ones_like(hunt.value)
+    scale = torch.where(scale.isfinite(), scale, 1.0)
+
+    def goal(logits: Tensor, index: Tensor) -> Tensor:
+        shrunk = logits / scale[index, None]
+        use = margin if count is dlr and logits.shape[1] < 3 else count
+        return sign * use(shrunk, labels[index])
+
+    return goal
+
+
+def goal_towards(targets: Tensor, hunt: Hunt, ratio: bool = True) -> Goal:
+    """Towards one other class of each example [B]: targeted DLR where there are four classes, else z_t - z_y."""
+
+    def goal(logits: Tensor, index: Tensor) -> Tensor:
+        y, target = hunt.y[index], targets[index]
+        if ratio and logits.shape[1] >= 4:
+            return targeted_dlr(logits, y, target)
+        z = logits.float()
+        return z.gather(1, target[:, None])[:, 0] - z.gather(1, y[:, None])[:, 0]
+
+    return goal

@@ -1,0 +1,124 @@
+"""What is known of each example while attacks run: the worst point so far, and who still stands.
+
+An attack only looks at points; the hunt keeps the score. A success seen by the fast view is asked of the user's own
+module in float32 before it counts, and an example that has fallen is left alone.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from stackelberg.attacks.oracle import Oracle
+from stackelberg.threat import Ball
+from stackelberg.threat.payoff import margin
+
+Goal = Callable[[Tensor, Tensor], Tensor]
+"""(logits [b, K], which examples of the hunt they belong to [b]) -> what the adversary maximises, [b]."""
+
+
+class Hunt:
+    """One batch of examples under attack.
+
+    Attributes:
+        oracle: answers about the network.
+        ball: where the examples may move.
+        x: clean inputs [B, *shape].
+        y: true labels [B].
+        keys: one random key per example [B].
+        target: labels to reach [B], or None when any wrong label will do.
+        stop: whether an example is left alone once the user's own module errs on it.
+        best: the point of largest value seen so far [B, *shape]; for a broken example a verified point.
+        value: its margin [B] in logit units: max_{k != y} z_k - z_y, or towards a target z_t - max_{k != t} z_k.
+        broken: on which examples the user's own module errs, in float32, at `best` [B].
+        flat: where some input gradient was exactly zero in every coordinate [B].
+    """
+
+    def __init__(
+        self,
+        oracle: Oracle,
+        ball: Ball,
+        x: Float[Tensor, " B *shape"],
+        y: Int64[Tensor, " B"],
+        keys: Int64[Tensor, " B"],
+        target: Int64[Tensor, " B"] | None = None,
+        stop: bool = True,
+    ) -> None:
+        self.oracle, self.ball, self.x, self.y, self.keys, self.target, self.stop = (
+            oracle,
+            ball,
+            x,
+            y,
+            keys,
+            target,
+            stop,
+        )
+        self.best = x.clone()
+        self.value = torch.full((len(x),), -torch.inf, device=x.device)
+        self.broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self.flat = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self._doubted = torch.zeros(len(x), device=x.device)  # fast values up to this one were false alarms
+
+    def open(self) -> None:
+        """Score the clean inputs by the user's own module; an example that it already gets wrong is broken there."""
+        index = torch.arange(len(self.x), device=self.x.device)
+        self.value = self.score(self.oracle.exact(self.x), index)
+        if self.stop:
+            self.broken = self.value > 0
+
+    def standing(self) -> Int64[Tensor, " b"]:
+        """The examples still to be attacked."""
+        return (~self.broken).nonzero()[:, 0]
+
+    def score(self, logits: Float[Tensor, "b K"], index: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """The margin of the adversary at these logits; above 0 is success, and a logit that is NaN is one, too."""
+        value = margin(logits, self.y[index]) if self.target is None else -margin(logits, self.target[index])
+        return value.nan_to_num(nan=torch.inf)
+
+    def look(self, index: Int64[Tensor, " b"], points: Float[Tensor, " b *shape"]) -> Float[Tensor, "b K"]:
+        """Logits of the fast view at `points`, no gradient; the score is kept."""
+        logits = self.oracle.logits(points)
+        self._keep(index, points, logits)
+        return logits
+
+    def ask(
+        self, index: Int64[Tensor, " b"], points: Float[Tensor, " b *shape"], goal: Goal, keep: bool = True
+    ) -> tuple[Float[Tensor, " b *shape"], Float[Tensor, " b"]]:
+        """(input gradient of `goal`, goal) at `points` by the fast view; with `keep` (inside the ball) the score is kept."""
+        gradient, value, logits = self.oracle.gradient(points, lambda z: goal(z, index))
+        if keep:
+            self._keep(index, points, logits)
+        gradient = gradient.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+        self.flat[index] |= ~gradient.flatten(1).any(1)
+        return gradient, value.nan_to_num(nan=-torch.inf)
+
+    def _keep(self, index: Tensor, points: Tensor, logits: Tensor) -> None:
+        value = self.score(logits, index)
+        hopeful = (value > 0) & ~self.broken[index]
+        better = (value > self.value[index]) & ~(hopeful if self.stop else self.broken[index])
+        self.value[index[better]] = value[better]
+        self.best[index[better]] = points[better]
+        if self.stop:
+            hopeful &= value > self._doubted[index]
+            if hopeful.any():
+                self._verify(index[hopeful], points[hopeful], value[hopeful])
+
+    def _verify(self, index: Tensor, points: Tensor, claimed: Tensor) -> None:
+        """Ask the user's own module about these points."""
+        value = self.score(self.oracle.exact(points), index)
+        fell = value > 0
+        self.broken[index[fell]] = True
+        self._doubted[index] = claimed
+        known = fell | (value > self.value[index])
+        self.value[index[known]] = value[known]
+        self.best[index[known]] = points[known]
+
+    def settle(self) -> None:
+        """Ask the user's own module about the best point of every standing example: the fast view rounds."""
+        index = self.standing()
+        index = index[self.value[index].isfinite()]
+        if len(index):
+            value = self.score(self.oracle.exact(self.best[index]), index)
+            self.broken[index] = value > 0
+            self.value[index] = value

@@ -1,0 +1,192 @@
+"""Square: random search with square windows; it needs scores only, no gradient (Andriushchenko et al. 2020).
+
+A window of an image is overwritten with a new pattern of full size; the change is kept where it raises the margin.
+Where this breaks what the gradient attacks could not, the gradients are masked.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from stackelberg.attacks.attack import Attack
+from stackelberg.attacks.hunt import Hunt
+from stackelberg.errors import StackelbergError
+from stackelberg.threat import Ball, chance
+
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+"""Of 10,000 queries, those after which the windows' area is halved."""
+
+
+@dataclass(frozen=True)
+class Square(Attack):
+    """Random search; every example stops at its own first success.
+
+    Attributes:
+        queries: at most, per example and restart, the start included.
+        restarts: independent random starts.
+        area: of the first windows, as a share of the image.
+    """
+
+    ball: Ball
+    queries: int = 5000
+    restarts: int = 1
+    area: float = 0.8
+
+    def __post_init__(self) -> None:
+        if self.ball.norm not in ("linf", "l2"):
+            raise StackelbergError(
+                f"square is defined for linf and l2, got norm {self.ball.norm!r}; use attacks.PGD or attacks.APGD"
+            )
+        if self.queries < 1 or self.restarts < 1 or not 0 < self.area <= 1:
+            raise StackelbergError(
+                f"queries and restarts must be at least 1 and area in (0, 1], got {self.queries}, {self.restarts}, {self.area}"
+            )
+
+    @property
+    def name(self) -> str:
+        """For example square-5000."""
+        return f"square-{self.queries}" + (f"x{self.restarts}" if self.restarts > 1 else "")
+
+    def search(self, hunt: Hunt) -> None:
+        for restart in range(self.restarts):
+            index = hunt.standing()
+            if not len(index):
+                return
+            keys = chance.fold(hunt.keys[index], restart)
+            self._descend(hunt, index, keys)
+
+    def _descend(self, hunt: Hunt, index: Int64[Tensor, " b"], keys: Int64[Tensor, " b"]) -> None:
+        x = hunt.x[index]
+        sheet = _sheet(x)
+        begin, propose = (_stripes, _window) if self.ball.norm == "linf" else (_tiles, _transfer)
+        moved = self._back(begin(sheet, keys, self.ball), sheet, x)
+        value = hunt.score(hunt.look(index, moved), index)
+        for query in range(1, self.queries):
+            left = ~hunt.broken[index]
+            if not left.all():
+                index, keys, x, sheet, moved, value = (t[left] for t in (index, keys, x, sheet, moved, value))
+            if not len(index):
+                return
+            side = _side(sheet.shape[2:], self.area * _shrink(query, self.queries))
+            tried = propose(moved.view_as(sheet), sheet, chance.fold(keys, query), side, self.ball)
+            tried = self._back(tried, sheet, x)
+            new = hunt.score(hunt.look(index, tried), index)
+            better = new > value
+            moved = torch.where(better.view(-1, *[1] * (x.dim() - 1)), tried, moved)
+            value = torch.where(better, new, value)
+
+    def _back(self, moved: Tensor, sheet: Tensor, x: Tensor) -> Tensor:
+        """Into the box (which only shortens the move), and to the input's own shape."""
+        return moved.clamp(self.ball.low, self.ball.high).view_as(x)
+
+
+def _sheet(x: Float[Tensor, " B *shape"]) -> Float[Tensor, "B C H W"]:
+    """Images as they are; anything else as one row of numbers."""
+    return x if x.dim() == 4 else x.reshape(len(x), 1, 1, -1)
+
+
+def _shrink(query: int, queries: int) -> float:
+    """How much of the first windows' area is left after `query` of `queries`: halved along the schedule for 10,000."""
+    place = query * 10_000 / queries if queries < 10_000 else query
+    return 2.0 ** -sum(place > mark for mark in HALVINGS)
+
+
+def _side(size: tuple[int, ...], share: float) -> tuple[int, int]:
+    """Height and width of a window that covers `share` of a sheet; on a row of numbers a stretch of it."""
+    height, width = size
+    if height == 1:
+        return 1, min(max(1, round(share * width)), max(1, width - 1))
+    side = round(math.sqrt(share * height * width))
+    return min(max(1, side), height - 1), min(max(1, side), width - 1)
+
+
+def _signs(keys: Tensor, shape: tuple[int, ...], stream: int) -> Tensor:
+    return torch.where(chance.uniform(keys, shape, stream) < 0.5, -1.0, 1.0)
+
+
+def _corner(sheet: Tensor, keys: Tensor, side: tuple[int, int], stream: int) -> tuple[Tensor, Tensor]:
+    """A random place [B] x [B] for a window of `side`."""
+    height, width = sheet.shape[2:]
+    top = chance.integers(keys, height - side[0] + 1, (), stream)
+    left = chance.integers(keys, width - side[1] + 1, (), stream + 1)
+    return top, left
+
+
+def _stripes(sheet: Tensor, keys: Tensor, ball: Ball) -> Tensor:
+    """linf start: every column of every channel moved by +radius or -radius."""
+    return sheet + ball.radius * _signs(keys, (sheet.shape[1], 1, sheet.shape[3]), 0)
+
+
+def _window(moved: Tensor, sheet: Tensor, keys: Tensor, side: tuple[int, int], ball: Ball) -> Tensor:
+    """linf proposal: one window, in each channel moved by +radius or -radius from the clean image."""
+    height, width = sheet.shape[2:]
+    top, left = _corner(sheet, keys, side, 0)
+    rows = torch.arange(height, device=sheet.device) - top[:, None]
+    columns = torch.arange(width, device=sheet.device) - left[:, None]
+    within = ((rows >= 0) & (rows < side[0]))[:, :, None] & ((columns >= 0) & (columns < side[1]))[:, None, :]
+    signs = _signs(keys, (sheet.shape[1], 1, 1), 2)
+    return torch.where(within[:, None], sheet + ball.radius * signs, moved)
+
+
+def _pyramid(height: int, width: int, device: torch.device) -> Tensor:
+    """A pattern [height, width] that falls from its middle: sum over k <= M(r, s) of 1 / (n + 1 - k)^2 (eq. 2)."""
+    half = max(height, width) // 2
+    rows = (torch.arange(height, device=device) - height // 2).abs()
+    columns = (torch.arange(width, device=device) - width // 2).abs()
+    depth = (half - torch.maximum(rows[:, None], columns[None, :])).clamp(min=0)
+    weights = 1.0 / (half + 1 - torch.arange(half + 1, device=device, dtype=torch.float32)) ** 2
+    return weights.cumsum(0)[depth]
+
+
+def _pattern(side: tuple[int, int], device: torch.device) -> Tensor:
+    """Two pyramids of opposite sign beside each other, unit l2 norm, [height, width]."""
+    height, width = side
+    first = width // 2
+    if first == 0:
+        pattern = torch.ones(side, device=device)
+    else:
+        pattern = torch.cat([_pyramid(height, first, device), -_pyramid(height, width - first, device)], 1)
+    return pattern / pattern.norm()
+
+
+def _tiles(sheet: Tensor, keys: Tensor, ball: Ball) -> Tensor:
+    """l2 start: the image covered by patterns of random signs, a fifth of its side each, together of norm `radius`."""
+    b, channels, height, width = sheet.shape
+    side = (max(1, height // 5), max(1, width // 5))
+    rows, columns = math.ceil(height / side[0]), math.ceil(width / side[1])
+    signs = _signs(keys, (channels, rows, columns), 0)
+    tiles = signs[..., :, None, :, None] * _pattern(side, sheet.device)[:, None, :]
+    delta = tiles.reshape(b, channels, rows * side[0], columns * side[1])[..., :height, :width]
+    return sheet + ball.radius * delta / delta.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+
+def _places(sheet: Tensor, corner: tuple[Tensor, Tensor], side: tuple[int, int]) -> Tensor:
+    """Flat positions of a window in its sheet, [B, 1, height * width of the window]."""
+    rows = corner[0][:, None] + torch.arange(side[0], device=sheet.device)
+    columns = corner[1][:, None] + torch.arange(side[1], device=sheet.device)
+    return (rows[:, :, None] * sheet.shape[3] + columns[:, None, :]).flatten(1)[:, None]
+
+
+def _transfer(moved: Tensor, sheet: Tensor, keys: Tensor, side: tuple[int, int], ball: Ball) -> Tensor:
+    """l2 proposal (algorithm 3): one window gives its norm, and what the budget has left, to a pattern in another."""
+    b, channels = sheet.shape[:2]
+    delta = (moved - sheet).flatten(2)
+    first = _places(sheet, _corner(sheet, keys, side, 0), side).expand(-1, channels, -1)
+    second = _places(sheet, _corner(sheet, keys, side, 2), side).expand(-1, channels, -1)
+    unused = (ball.radius**2 - (delta**2).sum((1, 2))).clamp(min=0)
+    emptied = delta.scatter(2, first, 0.0).scatter(2, second, 0.0)
+    taken = (delta**2).sum(2) - (emptied**2).sum(2)
+    available = (taken.clamp(min=0) + unused[:, None] / channels).sqrt()
+    pattern = _pattern(side, sheet.device)
+    if side[0] == side[1]:
+        upright = chance.uniform(keys, (), 4) < 0.5
+        pattern = torch.where(upright[:, None, None], pattern, pattern.T)
+    pattern = pattern.reshape(-1, 1, side[0] * side[1]) * _signs(keys, (channels, 1), 5)
+    old = delta.gather(2, first)
+    mixed = pattern + old / old.norm(dim=2, keepdim=True).clamp(min=1e-12)
+    mixed = mixed / mixed.norm(dim=2, keepdim=True).clamp(min=1e-12)
+    new = delta.scatter(2, second, 0.0).scatter(2, first, mixed * available[..., None])
+    return sheet + new.view_as(sheet)

@@ -8,30 +8,23 @@ from stackelberg.models.shapes import Images, Logits, Shape
 
 
 class SmallCNN(nn.Module):
-    """conv w, conv w halving, conv 2w, conv 2w halving (all 3x3), fc 8w, fc K, with ReLU between.
+    """conv w 4x4 /2 - conv 2w 3x3 /2 - conv 2w 3x3 - fc 8w - fc K with ReLU; `width` w is 32 by default.
 
-    Strided convolutions halve and nothing normalises: every layer is linear or ReLU, easy to bound.
-
-    Args:
-        classes: K.
-        shape: (C, H, W) of an image, any size.
-        width: w, 32 by default (870,634 parameters for 1x28x28 and K = 10).
+    Inputs of at most 16 pixels a side keep their size in the first layer (a 3x3 convolution there).
     """
 
-    def __init__(self, classes: int, shape: Shape, width: int = 32) -> None:
+    def __init__(self, classes: int, shape: tuple[int, int, int], width: int = 32) -> None:
         super().__init__()
         channels, height, breadth = shape
+        tiny = min(height, breadth) <= 16
+        stem = nn.Conv2d(channels, width, 3, padding=1) if tiny else nn.Conv2d(channels, width, 4, stride=2, padding=1)
         self.features = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, stride=2, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(width, 2 * width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(2 * width, 2 * width, 3, stride=2, padding=1),
-            nn.ReLU(),
-        )
-        left = 2 * width * math.ceil(height / 4) * math.ceil(breadth / 4)
+            stem, nn.ReLU(),
+            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.ReLU(),
+            nn.Conv2d(2 * width, 2 * width, 3, padding=1), nn.ReLU(),
+        )  # fmt: skip
+        shrunk = [math.ceil(side / 2) if tiny else math.ceil((side // 2) / 2) for side in (height, breadth)]
+        left = 2 * width * math.prod(shrunk)
         self.head = nn.Sequential(nn.Flatten(), nn.Linear(left, 8 * width), nn.ReLU(), nn.Linear(8 * width, classes))
 
     def forward(self, x: Images) -> Logits:

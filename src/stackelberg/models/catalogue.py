@@ -1,7 +1,7 @@
 """Which networks are known by name?  A network from its name, and the record that builds it again."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -54,7 +54,7 @@ class Spec(BaseModel):
     std: tuple[float, ...] | None = None
 
     @model_validator(mode="after")
-    def _one_mean_and_std_per_channel(self) -> Self:
+    def _one_mean_and_std_per_channel(self) -> "Spec":
         given = [len(numbers) for numbers in (self.mean, self.std) if numbers is not None]
         if given not in ([], [self.shape[0]] * 2):
             raise ValueError(
@@ -63,7 +63,7 @@ class Spec(BaseModel):
         return self
 
     @classmethod
-    def read(cls, fields: Mapping[str, Any], source: str = "model") -> Self:
+    def read(cls, fields: Mapping[str, Any], source: str = "model") -> "Spec":
         """A record from its fields, as `run.json` holds them.
 
         Raises:

@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stackelberg.errors import StackelbergError
+from stackelberg.models.catalogue import spec_of
+from stackelberg.models.normalized import Normalized
 
 
 def check_output(model: nn.Module, x: Float[Tensor, "B ..."], classes: int) -> None:
@@ -17,6 +19,7 @@ def check_output(model: nn.Module, x: Float[Tensor, "B ..."], classes: int) -> N
         StackelbergError: it cannot take the images or another number of them, its answer is no [B, K] tensor of
             finite logits, or the answer for an image depends on the others in the batch.
     """
+    _check_shape(model, x)
     with _evaluating(model), torch.no_grad():
         logits = _answer(model, x, classes)
         if len(x) < 2:
@@ -35,6 +38,19 @@ def check_output(model: nn.Module, x: Float[Tensor, "B ..."], classes: int) -> N
                 f"the network's logits for an image move by {gap:g} with the other images of the batch, though it was"
                 " asked in evaluation mode; normalise with running statistics (call .eval() before exporting)"
             )
+
+
+def _check_shape(model: nn.Module, x: Tensor) -> None:
+    """Where the network says which images it takes: broadcasting would let others through in silence."""
+    spec, shape = spec_of(model), tuple(x.shape[1:])
+    if spec is not None and shape != spec.shape:
+        raise StackelbergError(
+            f"the network was built for images {list(spec.shape)}, got {list(shape)}; pass such data"
+        )
+    if isinstance(model, Normalized) and len(model.mean) != shape[0]:
+        raise StackelbergError(
+            f"the network normalises {len(model.mean)} channels, got images {list(shape)}; pass matching data"
+        )
 
 
 def _answer(model: nn.Module, x: Tensor, classes: int) -> Tensor:

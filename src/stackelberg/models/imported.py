@@ -41,7 +41,7 @@ def load_function(reference: str) -> nn.Module:
                 found = found()
             except Exception as error:  # the user's code may raise anything
                 raise StackelbergError(
-                    f"calling {reference}() failed: {_said(error)}; it takes no arguments"
+                    f"calling {reference}() failed: {_said(error)}; it must need no argument"
                 ) from error
     if isinstance(found, nn.Module):
         return _switchable(found)
@@ -64,6 +64,7 @@ def _from_here() -> Iterator[None]:
 
 
 def _module(name: str) -> ModuleType:
+    importlib.invalidate_caches()
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

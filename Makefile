@@ -1,0 +1,30 @@
+# From a fresh clone: make demo, make test. Needs Python >= 3.11 with pip and venv, nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint clean
+
+demo: .venv/base.stamp  ## train a standard and a robust network on digits, audit both, write demo/report.html
+	$(BIN)/stackelberg demo --out demo
+
+test: .venv/dev.stamp  ## every test; real data is read from STACKELBERG_DATA where it is set
+	$(BIN)/python -m pytest
+
+lint: .venv/dev.stamp  ## style, types, and imports that only go down
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+clean:  ## all that make has made
+	rm -rf .venv demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+
+.venv/base.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stackelberg needs Python 3.11 or newer, this is %s; pass make PYTHON=python3.11" % sys.version.split()[0])'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/dev.stamp: .venv/base.stamp
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@

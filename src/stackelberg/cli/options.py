@@ -1,0 +1,16 @@
+"""What can every command be told?  The options they share."""
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+Data: TypeAlias = Annotated[
+    str, typer.Option("--data", help="A named data set (mnist), or a .parquet or .npz file, or a folder.")
+]
+Norm: TypeAlias = Annotated[str, typer.Option("--norm", help="Norm of the ball: linf, l2, l1 or l0.")]
+Seed: TypeAlias = Annotated[int, typer.Option("--seed", help="Of all random numbers.")]
+Device: TypeAlias = Annotated[str, typer.Option("--device", help="cpu, cuda, or auto.")]
+Devices: TypeAlias = Annotated[int, typer.Option("--devices", min=1, help="Processes on this machine.")]
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+OutOrNone: TypeAlias = Annotated[Path | None, typer.Option("--out", help="Directory to write to.")]

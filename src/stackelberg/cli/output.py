@@ -1,0 +1,24 @@
+"""How is a result said?  Words for a reader, JSON for a program, and by one process only."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from stackelberg.threat import Rate
+
+
+def show(record: dict[str, Any], words: str, as_json: bool) -> None:
+    """Print the result on standard output, once, however many processes computed it."""
+    if is_first_process():
+        print(json.dumps(record, default=_plain, indent=1) if as_json else words, flush=True)
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for all that run the same command."""
+    from torch import distributed
+
+    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if isinstance(value, Rate) else str(value)

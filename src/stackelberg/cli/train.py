@@ -1,0 +1,122 @@
+"""`stackelberg train`: how do I get a network that stays good when the adversary answers?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stackelberg.cli import options
+from stackelberg.cli.output import show
+from stackelberg.errors import StackelbergError
+
+if TYPE_CHECKING:
+    from stackelberg.data import Dataset
+    from stackelberg.games import Equilibrium, Game
+
+
+def command(
+    context: typer.Context,
+    data: options.Data,
+    model: Annotated[str, typer.Option(help="A network of stackelberg.models.NAMES.")] = "small-cnn",
+    width: Annotated[int | None, typer.Option(min=1, help="Of the network; its standard one if left out.")] = None,
+    game: Annotated[str, typer.Option(help="standard, at, at-cw, trades, udr, sr-at, sr-trades or sr-wdro.")] = "at",
+    eps: Annotated[str | None, typer.Option(help="Radius in input units, for example 8/255.")] = None,
+    norm: options.Norm = "linf",
+    steps: Annotated[int, typer.Option(help="Of the adversary's ascent.")] = 10,
+    beta: Annotated[float, typer.Option(help="Weight of the robust term of trades.")] = 6.0,
+    gamma: Annotated[float, typer.Option(help="Radius of the KL ball of the sr- games, in nats.")] = 0.1,
+    epochs: Annotated[int, typer.Option(help="Passes over the training set.")] = 20,
+    batch_size: Annotated[int | None, typer.Option(help="Examples a step, over all processes.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="sgd or adam.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The largest of the schedule.")] = None,
+    momentum: Annotated[float | None, typer.Option(help="Of sgd.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="On weights, not on biases and norms.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="one-cycle, cosine, steps or constant.")] = None,
+    warmup: Annotated[float | None, typer.Option(help="Share of training in which the rate rises.")] = None,
+    radius_warmup: Annotated[float | None, typer.Option(help="Share of training in which the radius rises.")] = None,
+    average: Annotated[float | None, typer.Option(help="Decay a step of the averaged weights; 0 for none.")] = None,
+    clip: Annotated[float | None, typer.Option(help="Largest norm of the gradient.")] = None,
+    augment: Annotated[int | None, typer.Option(help="Crop padding in pixels; -1 for no augmentation.")] = None,
+    flip: Annotated[bool | None, typer.Option(help="Whether images are mirrored.")] = None,
+    held_out: Annotated[int | None, typer.Option(help="Training examples kept to choose the best epoch by.")] = None,
+    check_steps: Annotated[int | None, typer.Option(help="PGD steps of the check after each epoch.")] = None,
+    test_n: Annotated[int, typer.Option(min=0, help="Test examples judged once, at the end.")] = 1000,
+    out: options.OutOrNone = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a killed run, or begin.")] = False,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    devices: options.Devices = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    precision: Annotated[str, typer.Option(help="bfloat16, float32, or auto.")] = "auto",
+    json: options.Json = False,
+) -> None:
+    """Train a network in a game against an adversary.
+
+    The run directory holds run.json and best.safetensors, which stackelberg audit takes. What is left out of the
+    recipe is chosen to suit the network and the data.
+
+    \b
+    Example:
+      stackelberg train --data mnist --model small-cnn --game sr-at --eps 0.3 --epochs 10 --out runs/a
+    """
+    from stackelberg import data as sets
+    from stackelberg import games, models
+    from stackelberg.games import Recipe
+
+    chosen = _game(game, eps, norm, steps, beta, gamma)
+    examples = sets.load(data, "train")
+    network = models.build(model, len(examples.classes), examples.shape, width, seed=seed)
+    folder = out or Path("runs") / f"{Path(data).stem}-{model}-{game}"
+    recipe = {
+        name: value for name, value in context.params.items() if name in Recipe.model_fields and value is not None
+    }
+    test = _test(data, test_n, seed)
+    equilibrium = games.solve(
+        chosen, network, examples, epochs, test=test, out=folder, resume=resume, seed=seed,
+        device=device, devices=devices, nodes=nodes, precision=precision, **recipe,
+    )  # fmt: skip
+    record = _record(equilibrium, folder, 0 if test is None else len(test))
+    show(record, _words(record), json)
+
+
+def _game(name: str, eps: str | None, norm: str, steps: int, beta: float, gamma: float) -> "Game":
+    from stackelberg import games
+    from stackelberg.threat import Ball, parse_radius
+
+    if eps is None and name in games.NAMES and name != "standard":
+        raise StackelbergError(
+            f"game {name!r} moves the examples, so it needs --eps, the radius in input units, for example --eps 8/255"
+        )
+    ball = Ball(norm, parse_radius(eps or 0))  # pyright: ignore[reportArgumentType]  # the ball checks the norm
+    return games.named(name, ball, steps=steps, beta=beta, gamma=gamma)
+
+
+def _test(source: str, count: int, seed: int) -> "Dataset | None":
+    """`count` random examples of the test split, all where there are fewer; None without such a split."""
+    from stackelberg import data as sets
+
+    if not count or "test" not in sets.splits(source):
+        return None
+    test = sets.load(source, "test")
+    return test.split(count, seed)[1] if count < len(test) else test
+
+
+def _record(equilibrium: "Equilibrium", folder: Path, n: int) -> dict[str, Any]:
+    """What came out, for a program; rates on the test set with their intervals."""
+    from stackelberg.threat import clopper_pearson
+
+    best = equilibrium.history[equilibrium.best_epoch - 1]
+    return {
+        "out": str(folder),
+        "epochs": len(equilibrium.history),
+        "best_epoch": equilibrium.best_epoch,
+        "held_out": {name: best[name] for name in ("clean", "robust")},
+        "test": {name: clopper_pearson(round(rate * n), n) for name, rate in (equilibrium.test or {}).items()},
+    }
+
+
+def _words(record: dict[str, Any]) -> str:
+    names = {"clean": "clean", "robust": "under PGD"}
+    tested = ", ".join(f"{names[name]} {rate}" for name, rate in record["test"].items())
+    kept = f"{record['out']}: epoch {record['best_epoch']} of {record['epochs']} is kept"
+    return f"{kept}; on the test set: {tested}" if tested else kept

@@ -16,5 +16,5 @@ if TYPE_CHECKING:
 else:
     Images = Float[Tensor, "B C H W"] | Proxy
     Logits = Float[Tensor, "B K"] | Proxy
-    Features = Float[Tensor, "B C H W"] | Proxy
+    Features = Float[Tensor, "B _ _ _"] | Proxy  # a block may change channels and size
     Tokens = Float[Tensor, "B T D"] | Proxy

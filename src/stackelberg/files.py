@@ -25,8 +25,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
         os.close(handle)
         scratch = Path(name)
-        scratch.chmod(0o644)
         yield scratch
+        scratch.chmod(0o644)
         with open(scratch, "rb") as written:
             os.fsync(written.fileno())
         os.replace(scratch, target)

@@ -117,4 +117,4 @@ class Game(ABC):
             value = getattr(self, one.name)
             plain = value.describe() if isinstance(value, Game) else asdict(value) if is_dataclass(value) else value  # pyright: ignore
             values[one.name] = plain
-        return {"game": type(self).__name__, **values}
+        return {"name": type(self).__name__, **values}

@@ -1,5 +1,6 @@
 """On which devices, in how many processes?"""
 
+import logging
 import os
 
 import torch
@@ -31,6 +32,7 @@ def launch(device: str = "auto", devices: int = 1, nodes: int = 1, precision: st
     if many and accelerator == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // devices))
     low = precision == "bfloat16" or (precision == "auto" and bfloat16_pays(torch.device(accelerator)))
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces what `run.json` records
     backend = "nccl" if accelerator == "cuda" else "gloo"
     strategy = DDPStrategy(broadcast_buffers=False, process_group_backend=backend) if many else "auto"
     fabric = Fabric(

@@ -19,7 +19,7 @@ from stackelberg.games import checkpoint, processes
 from stackelberg.games.game import Game, Play
 from stackelberg.games.progress import Reporter
 from stackelberg.games.recipe import Recipe
-from stackelberg.models import spec_of
+from stackelberg.models import check_output, spec_of
 from stackelberg.threat import chance
 from stackelberg.threat.payoff import margin
 
@@ -131,6 +131,7 @@ def solve(
     """
     plan = Recipe.suited(model, train, **recipe)
     _check(train, epochs, plan, devices * nodes)
+    check_output(model, train.batch(range(2))[0], len(train.classes))
     fabric = processes.launch(device, devices, nodes, precision)
     training = _prepare(fabric, game, model, train, epochs, plan, seed, out, save_seconds)
     notice = _begin_or_resume(training, resume)
@@ -171,7 +172,7 @@ def _prepare(
     record = {
         "schema": "stackelberg.run/1",
         "status": "running",
-        "model": None if spec is None else spec.model_dump(),
+        "model": None if spec is None else spec.model_dump(mode="json"),
         "game": game.describe(),
         "data": {"name": train.name, "n": len(train), "classes": train.classes},
         "recipe": plan.model_dump(),

@@ -34,11 +34,12 @@ _FUNCTION = re.compile(
     r"_operator\.(getitem|add|sub|mul|floordiv|truediv|mod|pow|neg|eq|ne|lt|le|gt|ge)|math\.(ceil|floor|trunc)"
     r"|torch\.sym_(int|float|max|min|not|ite|sum)|torch\.ops\.higher_order\.wrap_with_set_grad_enabled"
 )
-_SYMBOL = re.compile(r"[a-z]{1,4}\d+", re.ASCII)
-_SYMBOLIC = {
-    "Symbol", "Integer", "Max", "Min", "Mod", "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "And", "Or", "Not", "FloorDiv",
-    "PythonMod", "CleanDiv", "CeilDiv", "CeilToInt", "FloorToInt", "TruncToInt", "IntTrueDiv", "ModularIndexing",
-    "PowByNatural", "Where",
+_SYMBOL = re.compile(r"[a-z]{1,4}\d+|-?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII)  # s77; Float writes its number as a string
+_SYMBOLIC = {  # how sympy writes sizes, and torch's functions of them
+    "Symbol", "Integer", "Rational", "Float", "Add", "Mul", "Pow", "Max", "Min", "Mod", "Abs", "Not", "And", "Or",
+    "Equality", "Unequality", "LessThan", "StrictLessThan", "GreaterThan", "StrictGreaterThan", "FloorDiv", "PythonMod",
+    "CleanDiv", "CeilDiv", "CeilToInt", "FloorToInt", "TruncToInt", "IntTrueDiv", "ModularIndexing", "PowByNatural",
+    "Where",
 }  # fmt: skip
 _ARITHMETIC = (
     ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.operator, ast.unaryop, ast.cmpop, ast.expr_context,

@@ -73,3 +73,15 @@ def test_without_the_extra_the_mend_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(StackelbergError, match=r"pip install 'stackelberg\[hub\]'"):
         load("cifar10")
+
+
+def test_any_data_set_of_the_hub_has_an_address(tmp_path, monkeypatch):
+    made, stored = hub_set(tmp_path)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, split: {"me/letters": stored}[name])
+    data = load("hub:me/letters")
+    assert torch.equal(data.x, made.x)
+    assert data.classes == list("abcdefghij")
+    assert data.name == "hub:me/letters"
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda self, name, timeout: None)
+    with pytest.raises(StackelbergError, match=r"did not give me/none \('me/none'\); check the name"):
+        load("hub:me/none")

@@ -49,7 +49,7 @@ def encode_png(pixels: UInt8[Tensor, "C H W"]) -> bytes:
 
 def _decode(encoded: Sequence[Encoded], source: str, mode: str) -> Tensor:
     first = _pixels(encoded[0], mode, 0, source)
-    out = np.empty((len(encoded), *first.shape), np.uint8)
+    out = np.empty((len(encoded), 1 if mode == "L" else 3, *first.shape[:2]), np.uint8)
 
     def fill(start: int) -> None:
         for index in range(start, min(start + _CHUNK, len(encoded))):
@@ -59,14 +59,13 @@ def _decode(encoded: Sequence[Encoded], source: str, mode: str) -> Tensor:
                     f"{source}: {_called(encoded[index], index)} has {pixels.shape[1]}x{pixels.shape[0]} pixels and"
                     f" {_called(encoded[0], 0)} {first.shape[1]}x{first.shape[0]}; resize them to one size"
                 )
-            out[index] = pixels
+            out[index] = pixels if mode == "L" else pixels.transpose(2, 0, 1)
 
     threads = (os.cpu_count() or 1) if first.shape[0] * first.shape[1] >= _THREADED_PIXELS else 1
     with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(fill, range(0, len(encoded), _CHUNK)):
             pass
-    images = torch.from_numpy(out)
-    return images[:, None] if mode == "L" else images.permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(out)
 
 
 def _called(encoded: Encoded, index: int) -> str:

@@ -6,12 +6,14 @@ from contextlib import contextmanager
 from stackelberg.data.dataset import Dataset
 from stackelberg.data.parquet import from_table
 
+HUB = "hub:"
+
 
 class Unreachable(Exception):
     """The hub did not give the data set; the message says why."""
 
 
-def read_hub(name: str, split: str, classes: Sequence[str]) -> Dataset:
+def read_hub(name: str, split: str, classes: Sequence[str] | None) -> Dataset:
     """The examples of a split of the hub's data set `name`; the network is asked only if the cache has nothing.
 
     Raises:
@@ -34,7 +36,7 @@ def read_hub(name: str, split: str, classes: Sequence[str]) -> Dataset:
         except Exception as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise Unreachable(f"the Hugging Face hub did not give {name} ({reason[0]})") from error
-    return from_table(found.with_format("arrow")[:], f"hub:{name}", classes)
+    return from_table(found.with_format("arrow")[:], f"{HUB}{name}", classes)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from stackelberg.data.arrays import npz_splits
 from stackelberg.data.catalogue import KNOWN
 from stackelberg.data.dataset import Dataset, empty_class
 from stackelberg.data.folder import class_folders, read_folder
-from stackelberg.data.hub import Unreachable, read_hub
+from stackelberg.data.hub import HUB, Unreachable, read_hub
 from stackelberg.data.idx import idx_files, read_idx
 from stackelberg.data.parquet import read_classes, read_parquet
 from stackelberg.errors import StackelbergError, unknown
@@ -33,7 +33,8 @@ def load(source: str | os.PathLike[str], split: str | None = None) -> Dataset:
     Args:
         source: a name of `NAMES` ("mnist"); or a path: a .parquet or .npz file, or a folder with train.parquet and
             test.parquet (or train-*.parquet, as the hub writes them), with idx files, or with images in class
-            subfolders (below train/ and test/, or at once). A name wins over a path: write ./mnist for the folder.
+            subfolders (below train/ and test/, or at once); or hub:owner/name, a data set of the Hugging Face hub.
+            A name wins over a path: write ./mnist for the folder.
         split: "train" or "test"; None is train, or the only split there is. A source without splits of its own is
             all train: hold a part out with `Dataset.split`.
 
@@ -47,6 +48,9 @@ def load(source: str | os.PathLike[str], split: str | None = None) -> Dataset:
     if name in KNOWN:
         wanted = split or "train"
         dataset = _named(name, wanted)
+    elif name.startswith(HUB):
+        wanted = split or "train"
+        dataset = _on_the_hub(name.removeprefix(HUB), wanted)
     else:
         readers = _readers(Path(name), name, None)
         wanted = split or ("train" if "train" in readers else next(iter(readers)))
@@ -62,9 +66,13 @@ def load(source: str | os.PathLike[str], split: str | None = None) -> Dataset:
 
 
 def splits(source: str | os.PathLike[str]) -> tuple[str, ...]:
-    """The splits a source has, of ("train", "test")."""
+    """The splits a source has, of ("train", "test"); a data set of the hub is taken to have both."""
     name = os.fspath(source)
-    return SPLITS if name in KNOWN else tuple(split for split in SPLITS if split in _readers(Path(name), name, None))
+    return (
+        SPLITS
+        if name in KNOWN or name.startswith(HUB)
+        else tuple(split for split in SPLITS if split in _readers(Path(name), name, None))
+    )
 
 
 def _every_class(dataset: Dataset, name: str) -> None:
@@ -100,6 +108,13 @@ def _named(name: str, split: str) -> Dataset:
         f"data set {name} not found: {'; '.join(tried)}. Set STACKELBERG_DATA to a folder with"
         f" {name}/train.parquet and {name}/test.parquet" + (", or connect to the network once" if known.hub else "")
     )
+
+
+def _on_the_hub(name: str, split: str) -> Dataset:
+    try:
+        return read_hub(name, split, None)
+    except Unreachable as error:
+        raise StackelbergError(f"{error}; check the name and the network, or pass the path of a local copy") from error
 
 
 def _digits(split: str) -> Dataset:

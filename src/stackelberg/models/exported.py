@@ -63,8 +63,8 @@ class Frozen(nn.Module):
         return self.program(x)
 
 
-def load_exported(path: Path, device: torch.device | str = "cpu") -> Frozen:
-    """The network of a .pt2 file, for any batch size, in evaluation mode.
+def load_exported(path: Path, device: torch.device) -> Frozen:
+    """The network of a .pt2 file, for any batch size, in evaluation mode, all its tensors on `device`.
 
     Raises:
         StackelbergError: the file is damaged, holds anything but a graph of plain operators and raw weights, or was
@@ -79,10 +79,10 @@ def load_exported(path: Path, device: torch.device | str = "cpu") -> Frozen:
         raise StackelbergError(
             f"{path} is truncated or no program of torch.export.save ({error}); export it again"
         ) from error
-    checked = _checked_program(program, path, torch.device(device))
+    checked = _checked_program(program, path, device)
     _usable(checked["graph_module"], path)
     try:
-        network = torch.export.load(_archive(records, checked, path, torch.device(device))).module()
+        network = torch.export.load(_archive(records, checked, path, device)).module()
     except Exception as error:  # torch raises whatever it stumbles upon
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise StackelbergError(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from stackelberg.errors import StackelbergError
@@ -28,8 +29,9 @@ def load(
     width: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    device: torch.device | str = "cpu",
 ) -> nn.Module:
-    """A trained network, in evaluation mode, on the CPU, from a source that cannot run foreign code unasked.
+    """A trained network, in evaluation mode, from a source that cannot run foreign code unasked.
 
     Args:
         source: a run's directory (run.json and best.safetensors, else last.safetensors); a .safetensors file; a .pt2
@@ -41,6 +43,8 @@ def load(
         width: of the network, likewise.
         mean: of each channel, likewise (see `Normalized`).
         std: of each channel, likewise.
+        device: where the network shall live. A .pt2 file fixes the places of the tensors it makes on its way, so it
+            is not enough to move it afterwards.
 
     Raises:
         StackelbergError: the source is missing, damaged, a pickle or of no known kind; the weights do not fit the
@@ -53,7 +57,7 @@ def load(
     if path.is_dir():
         model = _run(path, asked)
     elif path.is_file():
-        model = _file(path, asked)
+        model = _file(path, asked, torch.device(device))
     elif ":" in text:
         model = load_function(text)
         check_finite(model.state_dict(), text)
@@ -61,10 +65,10 @@ def load(
         raise StackelbergError(
             f"there is no network {text}: pass a run's directory, a .safetensors or .pt2 file, or pkg.mod:function"
         )
-    return model.eval()
+    return model.eval().to(device)
 
 
-def _file(path: Path, asked: dict[str, Any]) -> nn.Module:
+def _file(path: Path, asked: dict[str, Any], device: torch.device) -> nn.Module:
     with path.open("rb") as file:
         head = file.read(4)
     ending = path.suffix.lower()
@@ -74,7 +78,7 @@ def _file(path: Path, asked: dict[str, Any]) -> nn.Module:
             " torch.export.save to a .pt2 file"
         )
     if ending == ".pt2":
-        model = load_exported(path)
+        model = load_exported(path, device)
         check_finite(model.state_dict(), str(path))
         return model
     if ending in _PICKLES or head[:2] == b"PK" or (head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05"):

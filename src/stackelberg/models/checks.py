@@ -20,6 +20,7 @@ def check_output(model: nn.Module, x: Float[Tensor, "B ..."], classes: int) -> N
             finite logits, or the answer for an image depends on the others in the batch.
     """
     _check_shape(model, x)
+    x = x.to(next(model.parameters(), x).device)
     with _evaluating(model), torch.no_grad():
         logits = _answer(model, x, classes)
         if len(x) < 2:

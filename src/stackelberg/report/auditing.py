@@ -1,0 +1,138 @@
+"""How secure is it, and how sure are you?  One call from a model and data to a report."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from stackelberg.attacks import untouched
+from stackelberg.attacks.suite import EFFORTS, Effort
+from stackelberg.data import Dataset
+from stackelberg.errors import StackelbergError, unknown
+from stackelberg.report.finding import BatchFinding, Plan, Timing, audit_batch
+from stackelberg.report.merging import Subject, merge
+from stackelberg.report.radii import radii_for
+from stackelberg.report.records import Report
+from stackelberg.report.surroundings import data_record, environment, jpeg_traces, model_record
+from stackelberg.threat import Ball
+
+Progress = Callable[[int, int], None]
+
+
+def audit(
+    model: nn.Module,
+    data: Dataset,
+    ball: Ball,
+    n: int = 1000,
+    *,
+    seed: int = 0,
+    effort: Effort = "standard",
+    batch_size: int = 250,
+    gallery: int = 8,
+    radii: Sequence[float] | None = None,
+    fabric: Fabric | None = None,
+    out: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """The bracket certified <= true <= attacked of a model's robust accuracy, with all its evidence.
+
+    Which examples: all of `data` if n >= len(data); else n of a random permutation of it that depends on `seed` alone,
+    so that they are a simple random sample and the intervals hold; their indices are recorded. The work is done in
+    fixed batches of them, so the report does not depend on the number of processes. Intervals are exact binomial ones
+    of 95 % (Clopper and Pearson 1934) for the population from which the data were drawn.
+
+    Args:
+        model: logits [B, K] from inputs in [ball.low, ball.high]; given back exactly as it came.
+        data: labelled examples.
+        ball: the threat.
+        n: how many examples.
+        seed: of the choice and of every attack's noise.
+        effort: of the attack suite.
+        batch_size: examples per batch.
+        gallery: how many fallen examples are shown.
+        radii: of the curve, in input units; 0 to twice the ball's radius if None. 0 and the ball's own are added.
+        fabric: a launched Fabric; its processes share the batches, each returns the same report.
+        out: a folder for report.json and report.html.
+        progress: called with (examples done, examples) by this process after each of its batches.
+
+    Raises:
+        StackelbergError: no examples, an unknown effort, a radius outside its range, bad inputs or labels.
+        Contradiction: an example is both proved and broken.
+    """
+    begun = time.perf_counter()
+    if n < 1 or batch_size < 1 or not len(data):
+        raise StackelbergError(
+            f"an audit needs at least one example, got n={n}, batch_size={batch_size} and {len(data)} examples in"
+            f" {data.name}; pass n=1000"
+        )
+    if effort not in EFFORTS:
+        raise unknown("effort", effort, EFFORTS)
+    plan = Plan(ball, _curve_radii(ball, data.shape, radii), seed, effort, gallery)
+    index, chosen = choose(len(data), n, seed)
+    subject = Subject(
+        model=model_record(model, _outputs(model, data)),
+        data=data_record(data, chosen, index),
+        trained=model.training,
+        jpeg=jpeg_traces(data),
+        batch_size=batch_size,
+    )
+    own, world = (0, 1) if fabric is None else (fabric.global_rank, fabric.world_size)
+    findings = _share(model, data, index.split(batch_size)[own::world], plan, progress)
+    report = merge(_gathered(findings, world), plan, subject, environment(model, world, time.perf_counter() - begun))
+    if out is not None and own == 0:
+        report.to_json(Path(out) / "report.json")
+        report.to_html(Path(out) / "report.html")
+    return report
+
+
+def choose(size: int, n: int, seed: int) -> tuple[Tensor, str]:
+    """(which of `size` examples, in rising order, how they were chosen)."""
+    if n >= size:
+        return torch.arange(size), f"all {size}"
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(size))
+    return order[:n].sort().values, f"the first {n} of a random permutation of {size} with seed {seed}"
+
+
+def _curve_radii(ball: Ball, shape: tuple[int, ...], wanted: Sequence[float] | None) -> tuple[float, ...]:
+    if wanted is None:
+        return radii_for(ball, shape)
+    for radius in wanted:
+        ball.with_radius(radius)  # refuses what is no radius
+    return tuple(sorted({0.0, ball.radius, *wanted}))
+
+
+def _outputs(model: nn.Module, data: Dataset) -> int:
+    x, _ = data.batch(slice(0, 1))
+    device = next((p.device for p in model.parameters()), x.device)
+    with untouched(model), torch.no_grad():
+        return int(model(x.to(device)).shape[-1])
+
+
+def _share(
+    model: nn.Module, data: Dataset, batches: Sequence[Tensor], plan: Plan, progress: Progress | None
+) -> list[tuple[BatchFinding, Timing]]:
+    """This process's batches, one after the other."""
+    device = next((p.device for p in model.parameters()), data.device)
+    total, done, findings = sum(len(batch) for batch in batches), 0, []
+    for batch in batches:
+        x, y = data.batch(batch)
+        findings.append(audit_batch(model, x.to(device), y.to(device), tuple(batch.tolist()), plan))
+        done += len(batch)
+        if progress is not None:
+            progress(done, total)
+    return findings
+
+
+def _gathered(findings: list[tuple[BatchFinding, Timing]], world: int) -> list[tuple[BatchFinding, Timing]]:
+    """The findings of all processes."""
+    if world == 1:
+        return findings
+    parts: list[Any] = [None] * world
+    torch.distributed.all_gather_object(parts, findings)
+    return [pair for part in parts for pair in part]

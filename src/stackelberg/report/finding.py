@@ -1,0 +1,180 @@
+"""What was found on one batch?  A pure function of the model, the batch and the settings, so that batches may be
+audited in any order, in any process, and put together to the same report.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from stackelberg import attacks
+from stackelberg.attacks.suite import CLEAN, STANDING, Effort
+from stackelberg.certify import Certificate, Unsupported, interval
+from stackelberg.report.gallery import Fallen, fallen
+from stackelberg.report.radii import even_radius
+from stackelberg.threat import Ball
+
+Proof = Callable[[nn.Module, Tensor, Tensor, Ball], Certificate]
+PROOFS: dict[str, Proof] = {"ibp": interval}
+"""The methods of proof, cheapest first; the lower end is the union of what they certify."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done with every batch.
+
+    Attributes:
+        ball: the threat.
+        radii: of the curve, rising; the first is 0 and one is the ball's.
+        seed: of all noise.
+        effort: of the suite: "fast", "standard" or "max".
+        gallery: how many fallen examples are shown.
+    """
+
+    ball: Ball
+    radii: tuple[float, ...]
+    seed: int = 0
+    effort: Effort = "standard"
+    gallery: int = 8
+
+    @property
+    def place(self) -> int:
+        """Where the ball's own radius stands among the radii."""
+        return self.radii.index(self.ball.radius)
+
+
+@dataclass(frozen=True)
+class StepFinding:
+    """One attack on one batch: which examples fell to it is in `BatchFinding.fell_to`."""
+
+    name: str
+    forwards: int
+    backwards: int
+    skipped: str | None
+
+
+@dataclass(frozen=True)
+class BatchFinding:
+    """What was found on one batch; plain numbers and strings only.
+
+    Attributes:
+        index: of the examples in the data set.
+        label: their classes.
+        steps: the attacks that ran.
+        fell_to: per example the place in `steps` of the attack that broke it, -1 if it stands, -2 if wrong unmoved.
+        broken_from: per example the first place in the radii at which it is broken, their number if it never is.
+        certified: per method, per example, how many of the leading radii are proved (0 where the label is wrong).
+        unsupported: per method that proves nothing about this network, why.
+        even_standing: examples that a gradient attack left standing at the radius of `even_radius`.
+        zero_gradient: examples whose input gradient vanished.
+        one_step_probed: examples broken by one step on which ten steps were tried.
+        one_step_beats_many: on how many of those ten steps failed.
+        square_beats_gradients: examples that only score-based search broke.
+        probabilities: whether the model returns probabilities.
+        gallery: some examples that fell.
+    """
+
+    index: tuple[int, ...]
+    label: tuple[int, ...]
+    steps: tuple[StepFinding, ...]
+    fell_to: tuple[int, ...]
+    broken_from: tuple[int, ...]
+    certified: dict[str, tuple[int, ...]]
+    unsupported: dict[str, str]
+    even_standing: int
+    zero_gradient: int
+    one_step_probed: int
+    one_step_beats_many: int
+    square_beats_gradients: int
+    probabilities: bool
+    gallery: tuple[Fallen, ...]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of wall time by name of attack or method; kept apart, since nothing else of a finding may vary."""
+
+    attacks: tuple[float, ...]
+    proofs: dict[str, float]
+
+
+def audit_batch(
+    model: nn.Module, x: Float[Tensor, "B *shape"], y: Int64[Tensor, " B"], index: tuple[int, ...], plan: Plan
+) -> tuple[BatchFinding, Timing]:
+    """Attack, prove and measure one batch; the same batch gives the same finding wherever it is computed."""
+    result = attacks.suite(plan.ball, plan.effort, seed=plan.seed).run(model, x, y)
+    right = result.broken_by != CLEAN
+    certified, unsupported, proof_seconds = _proved(model, x, y, right, plan)
+    broken_from, even_standing = _curve(model, x, y, result.broken_by, plan)
+    finding = BatchFinding(
+        index=index,
+        label=tuple(y.tolist()),
+        steps=tuple(StepFinding(s.name, s.forwards, s.backwards, s.skipped) for s in result.steps),
+        fell_to=tuple(result.broken_by.tolist()),
+        broken_from=tuple(broken_from.tolist()),
+        certified=certified,
+        unsupported=unsupported,
+        even_standing=even_standing,
+        zero_gradient=result.zero_gradient,
+        one_step_probed=result.one_step_probed,
+        one_step_beats_many=result.one_step_beats_many,
+        square_beats_gradients=result.square_beats_gradients,
+        probabilities=result.probabilities,
+        gallery=fallen(model, x, y, result, index, plan.ball, plan.gallery),
+    )
+    return finding, Timing(tuple(s.seconds for s in result.steps), proof_seconds)
+
+
+def _proved(
+    model: nn.Module, x: Tensor, y: Tensor, right: Tensor, plan: Plan
+) -> tuple[dict[str, tuple[int, ...]], dict[str, str], dict[str, float]]:
+    """Per method: how many leading radii are proved per example; why not, if not; seconds.
+
+    Radius 0 needs no proof where the label is right. At each radius only examples proved at the one before are asked.
+    """
+    depths, reasons, seconds = {}, {}, {}
+    for method, prove in PROOFS.items():
+        begun = time.perf_counter()
+        depth = right.long()
+        try:
+            for place in range(1, len(plan.radii)):
+                asked = (depth == place).nonzero()[:, 0]
+                if len(asked):
+                    proof = prove(model, x[asked], y[asked], plan.ball.with_radius(plan.radii[place]))
+                    depth[asked] += proof.certified.long()
+        except Unsupported as error:
+            reasons[method] = str(error)
+        depths[method] = tuple(depth.tolist())
+        seconds[method] = time.perf_counter() - begun
+    return depths, reasons, seconds
+
+
+def _curve(model: nn.Module, x: Tensor, y: Tensor, fell_to: Tensor, plan: Plan) -> tuple[Tensor, int]:
+    """Per example the first place in the radii at which it is broken; and how many stand where all inputs are alike.
+
+    An example broken at one radius is broken at every larger one: it moved no further. Below the ball's radius only
+    what the suite broke is attacked, beyond it only what stands.
+    """
+    broken_from = torch.full_like(fell_to, len(plan.radii))
+    broken_from[fell_to != STANDING] = plan.place
+    broken_from[fell_to == CLEAN] = 0
+    for place in [*range(1, plan.place), *range(plan.place + 1, len(plan.radii))]:
+        inside = place < plan.place
+        asked = (broken_from == (plan.place if inside else len(plan.radii))).nonzero()[:, 0]
+        fell = _cheaply_broken(model, x[asked], y[asked], plan.ball.with_radius(plan.radii[place]), plan.seed)
+        broken_from[asked[fell]] = place
+    last = (broken_from == len(plan.radii)).nonzero()[:, 0]
+    even = plan.ball.with_radius(max(plan.radii[-1], even_radius(plan.ball, tuple(x.shape[1:]))))
+    fell = _cheaply_broken(model, x[last], y[last], even, plan.seed)
+    return broken_from, int((~fell).sum())
+
+
+def _cheaply_broken(model: nn.Module, x: Tensor, y: Tensor, ball: Ball, seed: int) -> Tensor:
+    """Which examples twenty steps on the margin break (bool [b])."""
+    if not len(x):
+        return torch.zeros(0, dtype=torch.bool, device=x.device)
+    attack = attacks.PGD(ball, 20, payoff="cw")
+    return attacks.Suite(ball, (attack,), seed).run(model, x, y).broken_by != STANDING

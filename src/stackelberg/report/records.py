@@ -1,0 +1,257 @@
+"""What does a report hold?  Frozen records; their JSON form is the published schema."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stackelberg.errors import StackelbergError
+from stackelberg.files import write_text
+from stackelberg.threat import Rate
+
+SCHEMA: Literal["stackelberg.report/1"] = "stackelberg.report/1"
+
+
+class Record(BaseModel):
+    """A frozen record that knows all its fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Threat(Record):
+    """{x' : ||x' - x|| <= radius, low <= x' <= high}, in input units; for l0 the radius is a count of coordinates."""
+
+    norm: Literal["linf", "l2", "l1", "l0"]
+    radius: float
+    low: float
+    high: float
+
+
+class Bracket(Record):
+    """lower <= true robust accuracy <= upper, on the examples audited.
+
+    Attributes:
+        upper: the share that stood every attack: measured.
+        lower: the share right and proved to stay right: certified.
+    """
+
+    upper: Rate
+    lower: Rate
+
+
+class AttackRow(Record):
+    """One attack of the suite, run on the examples that still stood.
+
+    Attributes:
+        name: of the attack.
+        robust_after: accuracy left after it.
+        broken: examples it broke first.
+        seconds: of wall time, all batches and processes together.
+        forwards: examples sent forward.
+        backwards: examples sent backward.
+        skipped: why it did not run, or None.
+    """
+
+    name: str
+    robust_after: float
+    broken: int
+    seconds: float
+    forwards: int
+    backwards: int
+    skipped: str | None = None
+
+
+class CertificateRow(Record):
+    """One method of proof.
+
+    Attributes:
+        method: for example "ibp".
+        certified: examples right and proved to stay right in the whole ball.
+        n: examples audited.
+        seconds: of wall time, over all radii of the curve.
+        unsupported: why it proved nothing about this network, or None.
+    """
+
+    method: str
+    certified: int
+    n: int
+    seconds: float
+    unsupported: str | None = None
+
+
+class Caveat(Record):
+    """Something the reader must know before believing the numbers.
+
+    Attributes:
+        code: a stable short name.
+        weight: "doubt" (the upper end may be far above the truth) or "note".
+        found: what was seen.
+        means: what follows from it.
+        done: what the audit did about it, or what the reader can do.
+    """
+
+    code: str
+    weight: Literal["doubt", "note"]
+    found: str
+    means: str
+    done: str
+
+
+class CurvePoint(Record):
+    """The bracket at one radius, in input units; the upper end by a cheaper attack than the suite's."""
+
+    radius: float
+    upper: Rate
+    lower: Rate
+
+
+class Exhibit(Record):
+    """One example that fell: pictures as PNG in base64.
+
+    Attributes:
+        index: in the data set.
+        label: the right class.
+        before: the class the model saw in x (the right one), and its probability.
+        after: the class it saw in x', and its probability.
+        attack: which attack found x'.
+        distance: ||x' - x|| in the threat's norm.
+        image: x.
+        difference: x' - x around mid-grey, multiplied by `amplified`.
+        moved: x', rounded to 8 bits for display.
+        amplified: factor of the difference picture.
+    """
+
+    index: int
+    label: str
+    before: str
+    before_confidence: float
+    after: str
+    after_confidence: float
+    attack: str
+    distance: float
+    image: str
+    difference: str
+    moved: str
+    amplified: float
+
+
+class DataRecord(Record):
+    """Which examples were audited: `index` into the data set, and how they were chosen."""
+
+    name: str
+    size: int
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    chosen: str
+    index: tuple[int, ...]
+
+
+class ModelRecord(Record):
+    """Which network was audited; `weights` is the SHA-256 of its parameters and buffers."""
+
+    name: str
+    parameters: int
+    outputs: int
+    weights: str
+    spec: dict[str, Any] | None = None
+
+
+class Settings(Record):
+    """All that decides an audit's result besides the model and the data."""
+
+    seed: int
+    effort: str
+    batch_size: int
+    radii: tuple[float, ...]
+    gallery: int
+
+
+class Environment(Record):
+    """Where and when."""
+
+    stackelberg: str
+    torch: str
+    python: str
+    platform: str
+    processor: str
+    device: str
+    threads: int
+    processes: int
+    created: str
+    seconds: float
+
+
+class Report(Record):
+    """The whole answer about one network under one threat; a pure value, from which pages are drawn.
+
+    Attributes:
+        version: of the schema.
+        threat: what the adversary may do.
+        n: examples audited.
+        clean: accuracy on them unmoved.
+        robust: the bracket.
+        attacks: in the order in which they ran.
+        certificates: the methods of proof.
+        warnings: doubts first.
+        curve: the bracket at several radii.
+        gallery: some examples that fell.
+        model: which network.
+        data: which examples.
+        settings: with which the audit repeats itself.
+        environment: where and when; with the seconds, all that may differ between two equal audits.
+    """
+
+    version: Literal["stackelberg.report/1"] = Field(
+        default=SCHEMA, serialization_alias="schema", validation_alias="schema"
+    )
+    threat: Threat
+    n: int
+    clean: Rate = Field(serialization_alias="clean_accuracy", validation_alias="clean_accuracy")
+    robust: Bracket = Field(serialization_alias="robust_accuracy", validation_alias="robust_accuracy")
+    attacks: tuple[AttackRow, ...]
+    certificates: tuple[CertificateRow, ...]
+    warnings: tuple[Caveat, ...]
+    curve: tuple[CurvePoint, ...]
+    gallery: tuple[Exhibit, ...]
+    model: ModelRecord
+    data: DataRecord
+    settings: Settings
+    environment: Environment
+
+    @property
+    def believable(self) -> bool:
+        """Whether nothing was seen that puts the upper end in doubt."""
+        return all(caveat.weight != "doubt" for caveat in self.warnings)
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write report.json, whole or not at all; its form is `schema()`."""
+        write_text(path, self.model_dump_json(by_alias=True, indent=1) + "\n")
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike[str]) -> "Report":
+        """Read a report.
+
+        Raises:
+            StackelbergError: the file is missing, or is no report of this version.
+        """
+        try:
+            return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise StackelbergError(f"cannot read {path}: {error.strerror or error}; pass a report.json") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise StackelbergError(f"{path} is no {SCHEMA} report: {place}: {first['msg']}; audit again") from error
+
+    def to_html(self, path: str | os.PathLike[str]) -> None:
+        """Write report.html, one file that needs nothing else, whole or not at all."""
+        from stackelberg.report.page import page  # a page is drawn from records, so records come first
+
+        write_text(path, page(self))
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of report.json."""
+    body = Report.model_json_schema(by_alias=True, mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"urn:{SCHEMA}", **body}

@@ -13,17 +13,16 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from stackelberg import data, games, models
-from stackelberg.games import solve as _  # noqa: F401
+from stackelberg.games import loop
 from stackelberg.threat import Ball
 
-LOOP = sys.modules["stackelberg.games.solve"]
 DIGITS = data.load("digits", "train").take(500)
 KILLS = 10
 
 
 def play(folder: Path, last_step: int | None) -> None:
-    """The training from wherever it stands, a state saved at every step; killed at its `last_step`-th step from here."""
-    move, left = LOOP._move, last_step
+    """The training from where it stands, a state saved at every step; killed at its `last_step`-th step from here."""
+    move, left = loop._move, last_step
 
     def counted(*arguments):
         nonlocal left
@@ -33,7 +32,7 @@ def play(folder: Path, last_step: int | None) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
         return move(*arguments)
 
-    LOOP._move = counted  # pyright: ignore
+    loop._move = counted
     model = models.build("resnet18", 10, DIGITS.shape, width=4, seed=0)
     game = games.StatisticallyRobust(games.WassersteinDRO(Ball("linf", 0.1), steps=2, price_every=2), 0.1)
     games.solve(

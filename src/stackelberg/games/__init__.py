@@ -4,22 +4,22 @@ from stackelberg.games.adversarial import Adversarial, Standard, Trades
 from stackelberg.games.catalogue import NAMES, named
 from stackelberg.games.game import Game, Play
 from stackelberg.games.kl import kl_worst_case
+from stackelberg.games.loop import Equilibrium, solve
 from stackelberg.games.recipe import Recipe
-from stackelberg.games.solve import Equilibrium, solve
 from stackelberg.games.statistical import StatisticallyRobust
 from stackelberg.games.wasserstein import WassersteinDRO
 
 __all__ = [
     "NAMES",
     "Adversarial",
+    "Equilibrium",
     "Game",
     "Play",
+    "Recipe",
     "Standard",
     "StatisticallyRobust",
     "Trades",
     "WassersteinDRO",
-    "Equilibrium",
-    "Recipe",
     "kl_worst_case",
     "named",
     "solve",

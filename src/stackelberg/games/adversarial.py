@@ -1,7 +1,6 @@
 """The games in which each example moves inside a ball: none (standard), adversarial training, TRADES."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -19,22 +18,22 @@ from stackelberg.threat.payoff import cross_entropy, kl, margin
 class Standard(Game):
     """Nobody answers: the leader pays the cross entropy at x itself."""
 
-    def answer(
-        self, play: Play, x: Float[Tensor, "B *shape"], y: Int64[Tensor, " B"]
-    ) -> Float[Tensor, "B *shape"]:
+    def answer(self, play: Play, x: Float[Tensor, " B *shape"], y: Int64[Tensor, " B"]) -> Float[Tensor, " B *shape"]:
         return x
 
     def losses(
         self,
         model: nn.Module,
-        x: Float[Tensor, "B *shape"],
+        x: Float[Tensor, " B *shape"],
         y: Int64[Tensor, " B"],
-        moved: Float[Tensor, "B *shape"],
+        moved: Float[Tensor, " B *shape"],
     ) -> Float[Tensor, " B"]:
         return cross_entropy(model(moved), y)
 
 
-def climb(play: Play, x: Tensor, start: Tensor, objective: Objective, ball: Ball, steps: int, step: float | None) -> Tensor:
+def climb(
+    play: Play, x: Tensor, start: Tensor, objective: Objective, ball: Ball, steps: int, step: float | None
+) -> Tensor:
     """The follower's ascent at the share of the radius in force; `step` defaults to 2.5 * radius / steps."""
     length = (2.5 / steps if step is None else step / max(ball.radius, 1e-12)) * ball.radius * play.share
     return ascend(play.oracle, x, start, objective, play.ball(ball), steps, length)
@@ -59,7 +58,7 @@ class Adversarial(Game):
     """
 
     ball: Ball
-    payoff: Literal["ce", "cw"] = "ce"
+    payoff: str = "ce"
     steps: int = 10
     step: float | None = None
     parameter_box: float | None = None
@@ -67,7 +66,7 @@ class Adversarial(Game):
 
     def __post_init__(self) -> None:
         if self.payoff not in ("ce", "cw"):
-            raise unknown("payoff", str(self.payoff), ("ce", "cw"))
+            raise unknown("payoff", self.payoff, ("ce", "cw"))
         _check_steps(self.steps)
         if self.parameter_box is not None and not self.parameter_box > 0:
             raise StackelbergError(f"parameter_box must be > 0, got {self.parameter_box}; pass None for no bound")
@@ -76,9 +75,7 @@ class Adversarial(Game):
     def parameter_bound(self) -> float | None:
         return self.parameter_box
 
-    def answer(
-        self, play: Play, x: Float[Tensor, "B *shape"], y: Int64[Tensor, " B"]
-    ) -> Float[Tensor, "B *shape"]:
+    def answer(self, play: Play, x: Float[Tensor, " B *shape"], y: Int64[Tensor, " B"]) -> Float[Tensor, " B *shape"]:
         count = cross_entropy if self.payoff == "ce" else margin
         start = play.ball(self.ball).sample(x, play.keys_for(x))
         return climb(play, x, start, lambda logits: count(logits, y), self.ball, self.steps, self.step)
@@ -86,9 +83,9 @@ class Adversarial(Game):
     def losses(
         self,
         model: nn.Module,
-        x: Float[Tensor, "B *shape"],
+        x: Float[Tensor, " B *shape"],
         y: Int64[Tensor, " B"],
-        moved: Float[Tensor, "B *shape"],
+        moved: Float[Tensor, " B *shape"],
     ) -> Float[Tensor, " B"]:
         logits = model(moved)
         if self.payoff == "ce":
@@ -117,9 +114,7 @@ class Trades(Game):
         if not self.beta >= 0:
             raise StackelbergError(f"beta must be >= 0, got {self.beta}; the paper's value is 6")
 
-    def answer(
-        self, play: Play, x: Float[Tensor, "B *shape"], y: Int64[Tensor, " B"]
-    ) -> Float[Tensor, "B *shape"]:
+    def answer(self, play: Play, x: Float[Tensor, " B *shape"], y: Int64[Tensor, " B"]) -> Float[Tensor, " B *shape"]:
         reference = play.oracle.logits(x)
         ball = play.ball(self.ball)
         start = ball.project(x + 1e-3 * chance.normal(play.keys_for(x), tuple(x.shape[1:])).to(x), x)
@@ -128,9 +123,9 @@ class Trades(Game):
     def losses(
         self,
         model: nn.Module,
-        x: Float[Tensor, "B *shape"],
+        x: Float[Tensor, " B *shape"],
         y: Int64[Tensor, " B"],
-        moved: Float[Tensor, "B *shape"],
+        moved: Float[Tensor, " B *shape"],
     ) -> Float[Tensor, " B"]:
         clean, answered = model(torch.cat([x, moved])).chunk(2)  # one forward: batch norm sees both, once
         return cross_entropy(clean, y) + self.beta * kl(answered, clean)

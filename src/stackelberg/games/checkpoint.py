@@ -77,7 +77,9 @@ def newest(folder: Path) -> tuple[Snapshot | None, str | None]:
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimiser's moments by parameter number."""
     state = optimizer.state_dict()["state"]
-    return {f"optimizer.{i}.{key}": value for i, one in state.items() for key, value in one.items() if value is not None}
+    return {
+        f"optimizer.{i}.{key}": value for i, one in state.items() for key, value in one.items() if value is not None
+    }
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
@@ -102,11 +104,12 @@ def prefixed(prefix: str, model: nn.Module | None) -> dict[str, Tensor]:
 
 def environment(device: torch.device) -> dict[str, Any]:
     """On what did it run?"""
+    cuda = device.type == "cuda"
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "machine": platform.machine(),
-        "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability(),
+        "processor": torch.cuda.get_device_name(device) if cuda else torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
     }
 

@@ -53,18 +53,16 @@ class Game(ABC):
     """
 
     @abstractmethod
-    def answer(
-        self, play: Play, x: Float[Tensor, "B *shape"], y: Int64[Tensor, " B"]
-    ) -> Float[Tensor, "B *shape"]:
+    def answer(self, play: Play, x: Float[Tensor, " B *shape"], y: Int64[Tensor, " B"]) -> Float[Tensor, " B *shape"]:
         """The follower's best response x' to the present network, no gradient."""
 
     @abstractmethod
     def losses(
         self,
         model: nn.Module,
-        x: Float[Tensor, "B *shape"],
+        x: Float[Tensor, " B *shape"],
         y: Int64[Tensor, " B"],
-        moved: Float[Tensor, "B *shape"],
+        moved: Float[Tensor, " B *shape"],
     ) -> Float[Tensor, " B"]:
         """What the leader pays per example once the follower moved, with gradient in the parameters."""
 
@@ -84,6 +82,7 @@ class Game(ABC):
 
     def after(self, play: Play, x: Tensor, moved: Tensor) -> None:
         """Let the game change its own numbers (`play.state`) after a move."""
+        return
 
     def weights(self, payoffs: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """How the payoffs are weighed: sum 1, no gradient; all alike unless a wrapper says otherwise."""
@@ -92,7 +91,7 @@ class Game(ABC):
     def payoffs(
         self,
         model: nn.Module,
-        x: Float[Tensor, "B *shape"],
+        x: Float[Tensor, " B *shape"],
         y: Int64[Tensor, " B"],
         play: Play | None = None,
     ) -> Float[Tensor, " B"]:
@@ -104,7 +103,7 @@ class Game(ABC):
         return self.losses(model, x, y, moved)
 
     def objective(
-        self, model: nn.Module, x: Float[Tensor, "B *shape"], y: Int64[Tensor, " B"], play: Play | None = None
+        self, model: nn.Module, x: Float[Tensor, " B *shape"], y: Int64[Tensor, " B"], play: Play | None = None
     ) -> Float[Tensor, ""]:
         """sum_i weights_i * payoffs_i, what the leader descends on."""
         payoffs = self.payoffs(model, x, y, play)
@@ -115,6 +114,9 @@ class Game(ABC):
         values = {}
         for one in fields(self):
             value = getattr(self, one.name)
-            plain = value.describe() if isinstance(value, Game) else asdict(value) if is_dataclass(value) else value  # pyright: ignore
-            values[one.name] = plain
+            if isinstance(value, Game):
+                value = value.describe()
+            elif is_dataclass(value) and not isinstance(value, type):
+                value = asdict(value)
+            values[one.name] = value
         return {"name": type(self).__name__, **values}

@@ -38,8 +38,8 @@ def _root(log_below: Tensor, gamma: float) -> Tensor:
     """t with F(t) = logsumexp(-a) - ln B + mean a = gamma, a = ln(e^t + below); F falls from infinity to 0."""
     count = log_below.shape[-1]
     shape = (*log_below.shape[:-1], 1)
-    low = torch.full(shape, -(gamma + math.log(count) + 1) * max(2.0, count / max(count - 1, 1)), dtype=torch.float64)
-    low = low.to(log_below.device)
+    # with k payoffs at the top F(t) > -(1 - k/B) t - ln B, and 1 - k/B >= 1/B
+    low = torch.full(shape, -(gamma + math.log(count) + 1) * count, dtype=torch.float64, device=log_below.device)
     high = torch.full_like(low, math.log(1 + math.sqrt(1 / gamma)) + 1)
     t = torch.zeros_like(low)
     for _ in range(200):

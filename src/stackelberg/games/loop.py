@@ -28,12 +28,12 @@ JUDGE_BATCH = 250
 
 @dataclass(frozen=True)
 class Equilibrium:
-    """Where a training ended: an approximate Stackelberg equilibrium of its game (a proof exists for convex losses only).
+    """Where a training ended: an approximate Stackelberg equilibrium of its game (proved for convex losses only).
 
     Attributes:
         model: the last network (the average of its path if the recipe keeps one), eval mode.
         best: the network of the epoch with the best held-out robust accuracy (clean accuracy if nobody attacks).
-        history: one record per epoch: loss, held-out clean and robust accuracy, learning rate, seconds, the game's numbers.
+        history: a record per epoch: loss, held-out clean and robust accuracy, learning rate, seconds, game's numbers.
         best_epoch: counted from 1.
         reason: "budget" when all epochs were played.
         test: clean and PGD accuracy of `best` on the test set, if one was given.
@@ -130,7 +130,7 @@ def solve(
         StackelbergError: bad data, an unfit recipe, a NaN loss (with the batch named), a folder that cannot be used.
     """
     plan = Recipe.suited(model, train, **recipe)
-    _check(train, epochs, plan, devices * nodes)
+    _check(train, epochs, plan, processes.count(devices, nodes))
     check_output(model, train.batch(range(2))[0], len(train.classes))
     fabric = processes.launch(device, devices, nodes, precision)
     training = _prepare(fabric, game, model, train, epochs, plan, seed, out, save_seconds)
@@ -149,11 +149,13 @@ def _check(train: Dataset, epochs: int, plan: Recipe, world: int) -> None:
         raise StackelbergError(f"epochs must be at least 1, got {epochs}")
     if left < plan.batch_size:
         raise StackelbergError(
-            f"batch_size {plan.batch_size} exceeds the {max(left, 0)} training examples that are left after {plan.held_out}"
-            " are held out; pass a smaller batch_size or held_out"
+            f"batch_size {plan.batch_size} exceeds the {max(left, 0)} training examples that are left after"
+            f" {plan.held_out} are held out; pass a smaller batch_size or held_out"
         )
     if plan.batch_size % world:
-        raise StackelbergError(f"batch_size {plan.batch_size} must be a multiple of the {world} processes; pass {world * 64}")
+        raise StackelbergError(
+            f"batch_size {plan.batch_size} must be a multiple of the {world} processes; pass {world * 64}"
+        )
 
 
 def _prepare(
@@ -161,7 +163,7 @@ def _prepare(
     out: str | Path | None, save_seconds: float,
 ) -> _Training:  # fmt: skip
     if any(isinstance(m, nn.Conv2d) for m in model.modules()):
-        model.to(memory_format=torch.channels_last)  # pyright: ignore
+        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     model.train()
     rest, held = train.split(plan.held_out, seed)
     optimizer = plan.optimizer_for(model)
@@ -195,10 +197,11 @@ def _begin_or_resume(training: _Training, resume: bool) -> str | None:
     before = checkpoint.read_record(folder)
     if before is not None and not resume:
         raise StackelbergError(f"{folder} already holds a run; pass --resume to go on with it, or another --out")
-    for name in training.record if before else ():
-        if name not in ("status", "processes", "precision") and training.record[name] != before[name]:  # pyright: ignore
+    before = {} if before is None else before
+    for name, value in training.record.items():
+        if name not in ("status", "processes", "precision") and value != before.get(name, value):
             raise StackelbergError(
-                f"{folder} holds a run with another {name} ({before[name]!r}, now {training.record[name]!r});"  # pyright: ignore
+                f"{folder} holds a run with another {name} ({before[name]!r}, now {value!r});"
                 " resume with the same arguments, or pass another --out"
             )
     snapshot, trouble = checkpoint.newest(folder)
@@ -296,7 +299,7 @@ def _move(training: _Training, index: Tensor, epoch: int) -> float:
         chance.fold(keys, 2),
         recipe.share(progress),
         training.numbers,
-        lambda value: fabric.all_reduce(value, reduce_op="mean"),  # pyright: ignore
+        lambda value: processes.mean(fabric, value),
     )
     for group in training.optimizer.param_groups:
         group["lr"] = recipe.rate(progress)
@@ -312,7 +315,7 @@ def _move(training: _Training, index: Tensor, epoch: int) -> float:
     fabric.backward(objective)
     if recipe.clip is not None:
         nn.utils.clip_grad_norm_(training.module.parameters(), recipe.clip)
-    loss = float(fabric.all_reduce(objective.detach(), reduce_op="mean"))  # pyright: ignore
+    loss = float(processes.mean(fabric, objective.detach()))
     if math.isfinite(loss):
         training.optimizer.step()
         _after_step(training)
@@ -336,7 +339,9 @@ def _after_step(training: _Training) -> None:
                 mine.copy_(theirs[name])
 
 
-def judge(model: nn.Module, data: Dataset, game: Game, steps: int, fabric: Fabric | None = None) -> dict[str, float | None]:
+def judge(
+    model: nn.Module, data: Dataset, game: Game, steps: int, fabric: Fabric | None = None
+) -> dict[str, float | None]:
     """Clean accuracy, and accuracy under PGD in the game's ball (None where nobody attacks), on `data`."""
     index = torch.arange(len(data), device=data.device)
     mine = index if fabric is None else processes.share_of(fabric, index)
@@ -349,7 +354,9 @@ def judge(model: nn.Module, data: Dataset, game: Game, steps: int, fabric: Fabri
             if game.threat is not None:
                 moved = PGD(game.threat, steps=steps)(model, x, y)
                 counts[1] += (right & (margin(model(moved), y) <= 0)).sum()
-    clean, robust = ((counts if fabric is None else processes.total(fabric, counts)) / len(data)).tolist()
+    clean, robust = (
+        (counts if fabric is None else processes.mean(fabric, counts) * fabric.world_size) / len(data)
+    ).tolist()
     return {"clean": clean, "robust": None if game.threat is None else robust}
 
 
@@ -391,7 +398,9 @@ def _finish(training: _Training, test: Dataset | None) -> Equilibrium:
     best.load_state_dict(training.best_weights)
     measured = None
     if test is not None:
-        measured = judge(best, test.to(training.fabric.device), training.game, training.recipe.check_steps, training.fabric)
+        measured = judge(
+            best, test.to(training.fabric.device), training.game, training.recipe.check_steps, training.fabric
+        )
         measured = {name: value for name, value in measured.items() if value is not None}
     if training.folder is not None and training.fabric.global_rank == 0:
         _write_record(training, "finished", test=measured)

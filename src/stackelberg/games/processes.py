@@ -2,14 +2,23 @@
 
 import logging
 import os
+from collections.abc import Callable
+from typing import cast
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
 from stackelberg.attacks.oracle import bfloat16_pays
 from stackelberg.errors import StackelbergError
+
+
+def count(devices: int, nodes: int) -> int:
+    """How many processes are asked for; by torchrun, if it started this one."""
+    if devices < 1 or nodes < 1:
+        raise StackelbergError(f"devices and nodes must be at least 1, got devices={devices}, nodes={nodes}")
+    return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else devices * nodes
 
 
 def launch(device: str = "auto", devices: int = 1, nodes: int = 1, precision: str = "auto") -> Fabric:
@@ -18,14 +27,15 @@ def launch(device: str = "auto", devices: int = 1, nodes: int = 1, precision: st
     Batch-norm buffers are not broadcast at every forward (a game makes several between two backwards); they are
     averaged at the end of each epoch instead.
     """
-    if devices < 1 or nodes < 1:
-        raise StackelbergError(f"devices and nodes must be at least 1, got devices={devices}, nodes={nodes}")
+    count(devices, nodes)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
     accelerator = device.partition(":")[0] if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     if accelerator == "cuda" and torch.cuda.device_count() < devices:
-        raise StackelbergError(f"devices={devices} asked for, but this machine has {torch.cuda.device_count()} CUDA devices")
+        raise StackelbergError(
+            f"devices={devices} asked for, but this machine has {torch.cuda.device_count()} CUDA devices"
+        )
     if accelerator not in ("cpu", "cuda"):
         raise StackelbergError(f"device must be cpu, cuda or auto, got {device!r}")
     many = devices * nodes > 1
@@ -56,17 +66,17 @@ def average_buffers(fabric: Fabric, model: nn.Module) -> None:
     if fabric.world_size > 1:
         for buffer in model.buffers():
             if buffer.is_floating_point():
-                buffer.copy_(fabric.all_reduce(buffer, reduce_op="mean"))
+                buffer.copy_(mean(fabric, buffer))
 
 
-def total(fabric: Fabric, counts: Tensor) -> Tensor:
-    """The sum over processes."""
-    return fabric.all_reduce(counts, reduce_op="sum") if fabric.world_size > 1 else counts  # pyright: ignore
+def mean(fabric: Fabric, value: Tensor) -> Tensor:
+    """The mean over processes."""
+    return cast(Tensor, fabric.all_reduce(value, reduce_op="mean"))
 
 
-def global_weights(fabric: Fabric, weigh, payoffs: Tensor) -> Tensor:
+def global_weights(fabric: Fabric, weigh: Callable[[Tensor], Tensor], payoffs: Tensor) -> Tensor:
     """The game's weights over the whole batch of all processes; this process's part, scaled for averaged gradients."""
     if fabric.world_size == 1:
         return weigh(payoffs.detach())
-    everyone = fabric.all_gather(payoffs.detach())  # [processes, B]
-    return weigh(everyone.flatten()).view_as(everyone)[fabric.global_rank] * fabric.world_size  # pyright: ignore
+    everyone = cast(Tensor, fabric.all_gather(payoffs.detach()))  # [processes, B]
+    return weigh(everyone.flatten()).view_as(everyone)[fabric.global_rank] * fabric.world_size

@@ -1,7 +1,7 @@
 """With which optimiser, for how long, on which batches?  All that is not the game, the network or the data."""
 
 import math
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -50,7 +50,7 @@ class Recipe(BaseModel):
     check_steps: int = Field(10, ge=1)
 
     @classmethod
-    def suited(cls, model: nn.Module, data: Dataset, **changes: object) -> Self:
+    def suited(cls, model: nn.Module, data: Dataset, **changes: object) -> "Recipe":
         """A recipe that suits the network and the data, with the user's `changes`.
 
         Networks with batch norm get sgd at 0.1; others Adam at 0.001. Colour images are cropped and flipped. A tenth

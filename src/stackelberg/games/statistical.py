@@ -43,17 +43,15 @@ class StatisticallyRobust(Game):
     def start(self) -> dict[str, float]:
         return self.game.start()
 
-    def answer(
-        self, play: Play, x: Float[Tensor, "B *shape"], y: Int64[Tensor, " B"]
-    ) -> Float[Tensor, "B *shape"]:
+    def answer(self, play: Play, x: Float[Tensor, " B *shape"], y: Int64[Tensor, " B"]) -> Float[Tensor, " B *shape"]:
         return self.game.answer(play, x, y)
 
     def losses(
         self,
         model: nn.Module,
-        x: Float[Tensor, "B *shape"],
+        x: Float[Tensor, " B *shape"],
         y: Int64[Tensor, " B"],
-        moved: Float[Tensor, "B *shape"],
+        moved: Float[Tensor, " B *shape"],
     ) -> Float[Tensor, " B"]:
         return self.game.losses(model, x, y, moved)
 
@@ -64,4 +62,6 @@ class StatisticallyRobust(Game):
         inner = self.game.weights(payoffs)
         if torch.allclose(inner, inner[:1]):
             return kl_worst_case(payoffs, self.gamma)
-        raise StackelbergError("StatisticallyRobust cannot wrap a game that already weighs its payoffs; add the gammas instead")
+        raise StackelbergError(
+            "StatisticallyRobust cannot wrap a game that weighs its payoffs already; keep one of the two"
+        )

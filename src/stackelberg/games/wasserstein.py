@@ -40,7 +40,9 @@ class WassersteinDRO(Game):
 
     def __post_init__(self) -> None:
         if self.ball.norm not in ("linf", "l2"):
-            raise StackelbergError(f"WassersteinDRO moves in linf or l2, got norm {self.ball.norm!r}; pass Ball('linf', ...)")
+            raise StackelbergError(
+                f"WassersteinDRO moves in linf or l2, got norm {self.ball.norm!r}; pass Ball('linf', ...)"
+            )
         if self.steps < 1 or self.price_every < 1:
             raise StackelbergError(f"steps and price_every must be at least 1, got {self.steps} and {self.price_every}")
         if not self.price >= 0:
@@ -49,9 +51,7 @@ class WassersteinDRO(Game):
     def start(self) -> dict[str, float]:
         return {"price": self.price, "distance": 0.0, "batches": 0.0}
 
-    def answer(
-        self, play: Play, x: Float[Tensor, "B *shape"], y: Int64[Tensor, " B"]
-    ) -> Float[Tensor, "B *shape"]:
+    def answer(self, play: Play, x: Float[Tensor, " B *shape"], y: Int64[Tensor, " B"]) -> Float[Tensor, " B *shape"]:
         ball = play.ball(self.ball)
         step = (ball.radius / 4) if self.step is None else self.step * play.share
         price = min(play.state.get("price", self.price), 1.0)
@@ -65,14 +65,14 @@ class WassersteinDRO(Game):
     def losses(
         self,
         model: nn.Module,
-        x: Float[Tensor, "B *shape"],
+        x: Float[Tensor, " B *shape"],
         y: Int64[Tensor, " B"],
-        moved: Float[Tensor, "B *shape"],
+        moved: Float[Tensor, " B *shape"],
     ) -> Float[Tensor, " B"]:
         return cross_entropy(model(moved), y)
 
     def after(self, play: Play, x: Tensor, moved: Tensor) -> None:
-        """lambda <- max(0, lambda - rate * (eps - mean distance since the last change)), every `price_every` batches."""
+        """price <- max(0, price - rate * (eps - mean distance since the last change)), every `price_every` batches."""
         state = play.state
         delta = (moved - x).detach().flatten(1)
         distance = delta.abs().mean() if self.ball.norm == "linf" else delta.norm(dim=1).mean()

@@ -97,7 +97,7 @@ class Climb:
         self._drop()
 
     def adapt(self, since: int) -> None:
-        """At a checkpoint, `since` steps after the last: halve a step that does not pay, and return to the best point."""
+        """At a checkpoint, `since` steps after the last: halve steps that do not pay, and go back to the best point."""
         stalled = (self.best_value <= self.marked_value) & ~self.halved
         halve = (self.rises < RISING * since) | stalled
         self.step = torch.where(halve, self.step / 2, self.step)
@@ -165,7 +165,7 @@ def ascent_by_radii(hunt: Hunt, index: Tensor, start: Tensor, goal: Goal, steps:
 
 
 def promising_targets(hunt: Hunt, index: Int64[Tensor, " b"], count: int) -> Int64[Tensor, "b T"]:
-    """The `count` other classes nearest by (z_y - z_k) / ||grad (z_y - z_k)||_dual, a linearised distance; nearest first.
+    """The `count` other classes nearest by the linearised distance (z_y - z_k) / ||grad (z_y - z_k)||_dual, in order.
 
     Measured at each example's best point so far; only the `count` + 3 largest other logits are looked at.
     """

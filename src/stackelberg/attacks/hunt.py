@@ -85,7 +85,7 @@ class Hunt:
     def ask(
         self, index: Int64[Tensor, " b"], points: Float[Tensor, " b *shape"], goal: Goal, keep: bool = True
     ) -> tuple[Float[Tensor, " b *shape"], Float[Tensor, " b"]]:
-        """(input gradient of `goal`, goal) at `points` by the fast view; with `keep` (inside the ball) the score is kept."""
+        """(input gradient of `goal`, goal) at `points` by the fast view; `keep` the score if they lie in the ball."""
         gradient, value, logits = self.oracle.gradient(points, lambda z: goal(z, index))
         if keep:
             self._keep(index, points, logits)

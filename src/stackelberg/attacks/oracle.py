@@ -10,7 +10,7 @@ import contextlib
 import copy
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -141,8 +141,8 @@ class Oracle:
                 if "does not require grad" not in str(error) and "appears to not have been used" not in str(error):
                     raise
                 raise NoGradient(
-                    "the model's logits do not depend differentiably on its input, so a gradient attack cannot run on it;"
-                    " remove no_grad()/detach() from its forward, or use attacks.Square, which needs no gradient"
+                    "the model's logits do not depend differentiably on its input, so a gradient attack cannot run on"
+                    " it; remove no_grad()/detach() from its forward, or use attacks.Square, which needs no gradient"
                 ) from None
         return gradient.detach(), value.detach(), logits.detach()
 
@@ -168,7 +168,7 @@ class _View:
         if self.dtype is torch.bfloat16:
             net = net.to(torch.bfloat16)
         if any(isinstance(m, nn.Conv2d) for m in net.modules()):
-            net = net.to(memory_format=torch.channels_last)
+            net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.net = net
         self.cast = self.dtype is torch.bfloat16
         self._followers = self._pair_tensors()
@@ -188,12 +188,13 @@ class _View:
         for mine, theirs in self._followers:
             mine.copy_(theirs)
         for layer_name, norm_name in self.pairs:
-            layer, norm = self.source.get_submodule(layer_name), self.source.get_submodule(norm_name)
-            target = self.net.get_submodule(layer_name)
-            scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)  # pyright: ignore
+            layer = cast(nn.Conv2d, self.source.get_submodule(layer_name))
+            norm = cast(nn.BatchNorm2d, self.source.get_submodule(norm_name))
+            target = cast(nn.Conv2d, self.net.get_submodule(layer_name))
+            scale = norm.weight * torch.rsqrt(cast(Tensor, norm.running_var) + norm.eps)
             bias = 0 if layer.bias is None else layer.bias
-            target.weight.copy_(layer.weight * scale.view(-1, *[1] * (layer.weight.dim() - 1)))  # pyright: ignore
-            target.bias.copy_((bias - norm.running_mean) * scale + norm.bias)  # pyright: ignore
+            target.weight.copy_(layer.weight * scale.view(-1, *[1] * (layer.weight.dim() - 1)))
+            cast(Tensor, target.bias).copy_((bias - cast(Tensor, norm.running_mean)) * scale + norm.bias)
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.net is self.source:
@@ -239,7 +240,10 @@ def _fold(net: nn.Module) -> tuple[nn.Module, list[tuple[str, str]]]:
         alone = len(before.users) == 1 and uses[str(before.target)] == uses[str(node.target)] == 1
         if not (alone and _folds(layer, norm)):
             continue
-        layer.bias = nn.Parameter(torch.zeros(layer.weight.shape[0], device=layer.weight.device), requires_grad=False)  # pyright: ignore
+        weight = cast(nn.Conv2d, layer).weight
+        layer.register_parameter(
+            "bias", nn.Parameter(torch.zeros_like(weight[(..., *[0] * (weight.dim() - 1))]), False)
+        )
         node.replace_all_uses_with(before)
         traced.graph.erase_node(node)
         pairs.append((str(before.target), str(node.target)))
@@ -249,7 +253,8 @@ def _fold(net: nn.Module) -> tuple[nn.Module, list[tuple[str, str]]]:
 
 
 def _folds(layer: nn.Module, norm: nn.Module) -> bool:
-    fitting = (isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)) or (
-        isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d)
-    )
-    return fitting and bool(norm.track_running_stats) and bool(norm.affine)  # pyright: ignore
+    if isinstance(norm, nn.BatchNorm2d):
+        fitting = isinstance(layer, nn.Conv2d)
+    else:
+        fitting = isinstance(norm, nn.BatchNorm1d) and isinstance(layer, nn.Linear)
+    return fitting and cast(nn.BatchNorm2d, norm).track_running_stats and cast(nn.BatchNorm2d, norm).affine

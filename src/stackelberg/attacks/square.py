@@ -42,7 +42,8 @@ class Square(Attack):
             )
         if self.queries < 1 or self.restarts < 1 or not 0 < self.area <= 1:
             raise StackelbergError(
-                f"queries and restarts must be at least 1 and area in (0, 1], got {self.queries}, {self.restarts}, {self.area}"
+                f"queries and restarts must be at least 1 and area in (0, 1], got {self.queries}, {self.restarts} and"
+                f" {self.area}"
             )
 
     @property
@@ -154,12 +155,12 @@ def _pattern(side: tuple[int, int], device: torch.device) -> Tensor:
 
 def _tiles(sheet: Tensor, keys: Tensor, ball: Ball) -> Tensor:
     """l2 start: the image covered by patterns of random signs, a fifth of its side each, together of norm `radius`."""
-    b, channels, height, width = sheet.shape
+    channels, height, width = sheet.shape[1:]
     side = (max(1, height // 5), max(1, width // 5))
     rows, columns = math.ceil(height / side[0]), math.ceil(width / side[1])
     signs = _signs(keys, (channels, rows, columns), 0)
     tiles = signs[..., :, None, :, None] * _pattern(side, sheet.device)[:, None, :]
-    delta = tiles.reshape(b, channels, rows * side[0], columns * side[1])[..., :height, :width]
+    delta = tiles.reshape(len(sheet), channels, rows * side[0], columns * side[1])[..., :height, :width]
     return sheet + ball.radius * delta / delta.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
 
 
@@ -172,7 +173,7 @@ def _places(sheet: Tensor, corner: tuple[Tensor, Tensor], side: tuple[int, int])
 
 def _transfer(moved: Tensor, sheet: Tensor, keys: Tensor, side: tuple[int, int], ball: Ball) -> Tensor:
     """l2 proposal (algorithm 3): one window gives its norm, and what the budget has left, to a pattern in another."""
-    b, channels = sheet.shape[:2]
+    channels = sheet.shape[1]
     delta = (moved - sheet).flatten(2)
     first = _places(sheet, _corner(sheet, keys, side, 0), side).expand(-1, channels, -1)
     second = _places(sheet, _corner(sheet, keys, side, 2), side).expand(-1, channels, -1)

@@ -26,7 +26,7 @@ from stackelberg.threat import Ball, chance
 Effort = Literal["fast", "standard", "max"]
 EFFORTS: tuple[Effort, ...] = ("fast", "standard", "max")
 CHUNK = 256
-"""Examples attacked together: enough to fill the hardware, few enough for memory; the caller's batch size plays no part."""
+"""Examples attacked together, enough to fill the hardware; the caller's batch size plays no part."""
 
 CLEAN = -2
 STANDING = -1
@@ -210,7 +210,7 @@ class _Run:
         return skipped or self.lost > 0 or bool(self.flat.any())
 
     def take(self, attack: Attack) -> None:
-        """Run an attack on what stands; a score-based one that finds something, or meets masked gradients, gets more queries."""
+        """Run an attack on what stands; a score-based one that finds something, or meets masking, gets more queries."""
         if isinstance(attack, Square):
             if self.masked:
                 attack = replace(attack, queries=max(attack.queries, self.suite.patience))
@@ -270,8 +270,8 @@ def suite(
 ) -> Suite:
     """The ensemble for a ball.
 
-    linf and l2: FGSM, PGD, Auto-PGD on cross entropy and towards other classes, Auto-PGD in float32, Square. l1: the same
-    without Square, which is not defined there. l0: FGSM and PGD only, for now.
+    linf and l2: FGSM, PGD, Auto-PGD on cross entropy and towards other classes, Auto-PGD in float32, Square. l1: the
+    same without Square, which is not defined there. l0: FGSM and PGD only, for now.
     """
     if effort not in EFFORTS:
         raise unknown("effort", effort, EFFORTS)

@@ -19,7 +19,7 @@ from stackelberg.threat import chance
 Norm = Literal["linf", "l2", "l1", "l0"]
 
 
-def parse_radius(text: str | float) -> float:
+def parse_radius(text: str | float | int) -> float:
     """A radius in input units from a number or a fraction.
 
     >>> parse_radius("8/255") == 8 / 255
@@ -46,14 +46,14 @@ class Ball:
         high: largest valid input.
     """
 
-    norm: Norm
-    radius: float
-    low: float = 0.0
-    high: float = 1.0
+    norm: str
+    radius: float | int
+    low: float | int = 0.0
+    high: float | int = 1.0
 
     def __post_init__(self) -> None:
         if self.norm not in get_args(Norm):
-            raise unknown("norm", str(self.norm), get_args(Norm))
+            raise unknown("norm", self.norm, get_args(Norm))
         if not self.low < self.high:
             raise StackelbergError(f"low must be below high, got low={self.low}, high={self.high}")
         if not (math.isfinite(self.radius) and self.radius >= 0):
@@ -62,11 +62,11 @@ class Ball:
             )
         if self.norm == "linf" and self.radius >= self.high - self.low:
             raise StackelbergError(
-                f"radius {self.radius:g} covers the whole input range [{self.low:g}, {self.high:g}], so every claim about it"
-                f" is empty; pass a radius below {self.high - self.low:g}, for 8 grey levels 8/255"
+                f"radius {self.radius:g} covers the whole input range [{self.low:g}, {self.high:g}], so every claim"
+                f" about it is empty; pass a radius below {self.high - self.low:g}, for 8 grey levels 8/255"
             )
 
-    def with_radius(self, radius: float) -> "Ball":
+    def with_radius(self, radius: float | int) -> "Ball":
         """The same threat at another radius."""
         return replace(self, radius=radius)
 
@@ -160,65 +160,81 @@ def _largest(size: Tensor, count: int | Tensor) -> Tensor:
     return torch.zeros_like(size).scatter_(1, places, ones)
 
 
-def _project_l2(u: Tensor, low: Tensor, high: Tensor, radius: float) -> Tensor:
-    """argmin ||d - u||_2 with low <= d <= high, ||d||_2 <= radius: d = clip(s u, low, high), s in [0, 1] exact.
+def _project_l2(u: Tensor, low: Tensor, high: Tensor, radius: float | int) -> Tensor:
+    """argmin ||d - u||_2 with low <= d <= high, ||d||_2 <= radius: d = clip(s u, low, high), s in [0, 1].
 
-    ||clip(s u)||^2 = s^2 * (sum of u_j^2 still free) + (sum of bounds^2 reached): s lies between two breakpoints.
+    With a_j = |u_j| and b_j the bound on u_j's side, ||d||^2 = s^2 * (sum of the a_j^2 with s a_j < b_j) + (sum of the
+    other b_j^2). Solving this for s with the coordinates that reach their bound at a smaller s raises s, and never
+    beyond the solution; when no further coordinate reaches its bound, s is exact.
     """
     clipped = u.clamp(low, high)
-    over = clipped.norm(dim=1) > radius
-    if not over.any():
+    over = (torch.linalg.vector_norm(clipped, dim=1) > radius).nonzero()[:, 0]
+    if not len(over):
         return clipped
-    v = u[over].double()
-    bound = torch.where(v > 0, high[over].double(), -low[over].double())  # >= 0: how far |d_j| may go
-    size = v.abs()
-    at = torch.where(size > 0, bound / size.clamp(min=1e-300), torch.inf)  # s at which coordinate j reaches its bound
-    at, order = at.sort(dim=1)
-    free = (size**2).gather(1, order)
-    fixed = torch.where(at.isfinite(), (bound**2).gather(1, order), 0.0)
-    zero = torch.zeros(len(v), 1, dtype=v.dtype, device=v.device)
-    reached = torch.cat([zero, fixed.cumsum(1)], 1)  # [., j]: coordinates 0..j-1 at their bounds
-    left = torch.cat([free.flip(1).cumsum(1).flip(1), zero], 1)
-    s = ((radius**2 - reached).clamp(min=0) / left.clamp(min=1e-300)).sqrt()
-    start = torch.cat([zero, at], 1)
-    end = torch.cat([at, torch.full_like(zero, torch.inf)], 1)
-    fits = (s >= start * (1 - 1e-12)) & (s <= end * (1 + 1e-12)) & (left > 0)
-    index = fits.to(torch.uint8).argmax(1, keepdim=True)
-    scale = torch.where(fits.any(1, keepdim=True), s.gather(1, index), 1.0).clamp(max=1.0)
-    out = clipped.clone()
-    out[over] = (v * scale).clamp(low[over].double(), high[over].double()).to(u.dtype)
-    return out
+    v, low, high = (u, low, high) if len(over) == len(u) else (u[over], low[over], high[over])
+    bound = torch.where(v > 0, high, -low).clamp_(min=0)
+    size, bound_2 = v.abs(), bound**2
+    size_2 = size**2
+    scale, reached = torch.zeros(len(v), 1, dtype=torch.float64, device=v.device), torch.full_like(v[:, 0], -1)
+    while True:
+        fixed = size * scale.to(v.dtype) >= bound
+        now = fixed.sum(1).to(v.dtype)
+        if (now == reached).all():
+            break
+        reached = now
+        free = torch.where(fixed, 0, size_2).sum(1, keepdim=True, dtype=torch.float64)
+        spent = torch.where(fixed, bound_2, 0).sum(1, keepdim=True, dtype=torch.float64)
+        root = ((radius**2 - spent).clamp_(min=0) / free.clamp(min=1e-300)).sqrt_()
+        scale = torch.maximum(scale, torch.where(free > 0, root, scale)).clamp_(max=1)
+    inside = torch.minimum(torch.maximum(v * scale.to(v.dtype), low), high)
+    return inside if len(over) == len(u) else clipped.index_copy(0, over, inside)
 
 
-def _project_l1(u: Tensor, low: Tensor, high: Tensor, radius: float) -> Tensor:
-    """argmin ||d - u||_2 with low <= d <= high, ||d||_1 <= radius: |d_j| = clip(|u_j| - t, 0, bound_j), t >= 0 exact.
+def _project_l1(u: Tensor, low: Tensor, high: Tensor, radius: float | int) -> Tensor:
+    """argmin ||d - u||_2 with low <= d <= high, ||d||_1 <= radius: |d_j| = clip(|u_j| - t, 0, bound_j), t >= 0.
 
-    The sum over j is piecewise linear and falls in t, with kinks at |u_j| and |u_j| - bound_j (Croce and Hein 2021).
+    The sum over j is piecewise linear and falls in t, with kinks at |u_j| and |u_j| - bound_j (Croce and Hein 2021): t
+    is found by Newton steps inside a shrinking bracket, to the rounding of the sum.
     """
     clipped = u.clamp(low, high)
-    over = clipped.abs().sum(1) > radius
-    if not over.any():
+    over = (clipped.abs().sum(1) > radius).nonzero()[:, 0]
+    if not len(over):
         return clipped
-    v = u[over].double()
-    size = v.abs()
-    bound = torch.where(v > 0, high[over].double(), -low[over].double())
-    # the slope of sum_j clip(size - t, 0, bound) changes by -1 at t = size - bound, by +1 at t = size
-    kinks = torch.cat([(size - bound), size], 1)
-    change = torch.cat([-torch.ones_like(size), torch.ones_like(size)], 1)
-    kinks, order = kinks.sort(dim=1)
-    slope = change.gather(1, order).cumsum(1)  # on [kinks_i, kinks_i+1]
-    fall = torch.cat([torch.zeros_like(kinks[:, :1]), (slope[:, :-1] * kinks.diff(dim=1)).cumsum(1)], 1)
-    total = bound.sum(1, keepdim=True) + fall  # sum at each kink, non-increasing
-    index = ((total >= radius).sum(1, keepdim=True) - 1).clamp(min=0)
-    gap = (total.gather(1, index) - radius) / (-slope.gather(1, index)).clamp(min=1)
-    threshold = (kinks.gather(1, index) + gap).clamp(min=0)
-    magnitude = torch.minimum((size - threshold).clamp(min=0), bound)
-    out = clipped.clone()
-    out[over] = (magnitude * v.sign()).to(u.dtype)
-    return out
+    v, low, high = u[over], low[over], high[over]
+    size, bound = v.abs(), torch.where(v > 0, high, -low).clamp_(min=0)
+    threshold = _threshold(size, bound, radius)
+    magnitude = torch.minimum((size - threshold).clamp_(min=0), bound)
+    total = magnitude.sum(1, keepdim=True, dtype=torch.float64).clamp_(min=torch.finfo(torch.float64).tiny)
+    magnitude = magnitude * (radius / total).clamp_(max=1).to(u.dtype)  # what rounding left above the radius
+    return clipped.index_copy(0, over, magnitude.copysign(v))
 
 
-def _project_l0(u: Tensor, low: Tensor, high: Tensor, radius: float) -> Tensor:
+def _threshold(size: Tensor, bound: Tensor, radius: float | int) -> Tensor:
+    """t [b, 1] with sum_j clip(size_j - t, 0, bound_j) = radius in every row, where t = 0 gives more."""
+    found = torch.zeros(len(size), 1, dtype=size.dtype, device=size.device)
+    rows = torch.arange(len(size), device=size.device)
+    below, above = torch.zeros_like(found, dtype=torch.float64), size.amax(1, keepdim=True).double()
+    t = below
+    slack = 4 * torch.finfo(size.dtype).eps * radius
+    for _ in range(100):  # bisection alone needs fewer than 64 for 64-bit numbers
+        left = (size - t.to(size.dtype)).clamp_(min=0)
+        excess = torch.minimum(left, bound).sum(1, keepdim=True, dtype=torch.float64) - radius
+        free = ((left > 0) & (left < bound)).sum(1, keepdim=True)
+        below, above = torch.where(excess >= 0, t, below), torch.where(excess <= 0, t, above)
+        done = (excess.abs() <= slack) | (above - below <= torch.finfo(size.dtype).eps * above)
+        newton = t + excess / free
+        found[rows] = t.to(size.dtype)
+        if done.all():
+            break
+        inner = (newton > below) & (newton < above)
+        t = torch.where(inner, newton, (below + above) / 2)
+        todo = ~done[:, 0]
+        if not todo.all():
+            rows, size, bound, below, above, t = (z[todo] for z in (rows, size, bound, below, above, t))
+    return found
+
+
+def _project_l0(u: Tensor, low: Tensor, high: Tensor, radius: float | int) -> Tensor:
     """Keep the floor(radius) coordinates whose clipped move saves most of ||d - u||^2, drop the others."""
     clipped = u.clamp(low, high)
     count = min(int(radius), u.shape[1])

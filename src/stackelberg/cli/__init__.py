@@ -5,7 +5,7 @@ import sys
 import typer
 
 from stackelberg import __version__
-from stackelberg.cli import train
+from stackelberg.cli import audit, demo, train
 from stackelberg.errors import StackelbergError
 
 app = typer.Typer(
@@ -17,7 +17,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.command("demo")(demo.command)
 app.command("train")(train.command)
+app.command("audit")(audit.command)
 
 
 def _version(asked: bool) -> None:

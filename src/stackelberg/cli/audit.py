@@ -1,0 +1,129 @@
+"""`stackelberg audit`: how secure is it, and how sure are you?"""
+
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stackelberg.cli import options
+from stackelberg.cli.output import is_first_process, show
+from stackelberg.cli.progress import Ticker
+from stackelberg.errors import StackelbergError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from stackelberg.data import Dataset
+    from stackelberg.report import Report
+
+
+def command(
+    source: Annotated[
+        str, typer.Argument(help="A run directory, weights.safetensors, model.pt2, or pkg.mod:function.")
+    ],
+    data: options.Data,
+    eps: Annotated[str, typer.Option(help="Radius in input units, for example 8/255.")],
+    norm: options.Norm = "linf",
+    model: Annotated[str | None, typer.Option(help="The network whose weights a .safetensors file holds.")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Of that network; its standard one if left out.")] = None,
+    split: Annotated[str, typer.Option(help="Of the data: test or train.")] = "test",
+    n: Annotated[int, typer.Option("--n", help="How many examples, chosen at random by the seed.")] = 1000,
+    fail_under: Annotated[
+        float | None,
+        typer.Option(help="Exit with 1 if the attacked accuracy, the bracket's upper end, is below this share."),
+    ] = None,
+    effort: Annotated[str, typer.Option(help="Of the attacks: fast, standard or max.")] = "standard",
+    out: options.OutOrNone = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    devices: options.Devices = 1,
+    json: options.Json = False,
+) -> None:
+    """Attack a network, prove what can be proved, and write the bracket: certified <= true <= attacked.
+
+    Writes report.json and report.html to --out (by default audit/ in the run directory, or here). The network takes
+    images in [0, 1]; its normalisation is part of it.
+
+    \b
+    Example:
+      stackelberg audit runs/a --data mnist --eps 0.3 --n 1000 --fail-under 0.8
+      stackelberg audit weights.safetensors --model resnet18 --data cifar10 --eps 8/255
+      stackelberg audit package.module:function --data photos/ --eps 2/255
+    """
+    from stackelberg import data as sets
+    from stackelberg import report as reports
+    from stackelberg.games.processes import launch
+    from stackelberg.threat import Ball, parse_radius
+
+    if fail_under is not None and not 0 <= fail_under <= 1:
+        raise StackelbergError(f"--fail-under must lie in [0, 1], got {fail_under:g}; for 80 % pass 0.8")
+    ball = Ball(norm, parse_radius(eps))  # pyright: ignore[reportArgumentType]  # the ball checks the norm
+    examples = sets.load(data, split)
+    network = _network(source, model, width, examples)
+    fabric = launch(device, devices)
+    network.to(fabric.device)
+    folder = out or (Path(source) if Path(source).is_dir() else Path()) / "audit"
+    with Ticker("audit", shown=is_first_process()) as ticker:
+        report = reports.audit(
+            network, examples, ball, n, seed=seed, effort=effort, fabric=fabric, out=folder, progress=ticker,  # pyright: ignore[reportArgumentType]  # audit checks the effort
+        )  # fmt: skip
+    show(record(report, folder), words(report, folder), json)
+    if fail_under is not None and report.robust.upper.value < fail_under:
+        _fall_short(report, fail_under)
+
+
+def _network(source: str, name: str | None, width: int | None, examples: "Dataset") -> "nn.Module":
+    """The network, asked once whether it answers as a classifier of these examples must."""
+    from stackelberg import models
+
+    # an exported program or the user's own code knows its classes and shapes itself
+    known = {"classes": len(examples.classes), "shape": examples.shape} if name else {}
+    with warnings.catch_warnings(record=True) as said:
+        network = models.load(source, name, width=width, **known)  # pyright: ignore[reportArgumentType]
+    for warning in said:
+        if issubclass(warning.category, UserWarning):
+            print(f"stackelberg: {warning.message}", file=sys.stderr)
+    x, _ = examples.take(4).batch(slice(0, 4))
+    models.check_output(network, x, len(examples.classes))
+    return network
+
+
+def record(report: "Report", folder: Path) -> dict[str, Any]:
+    """The answer for a program; all the rest is in report.json."""
+    return {
+        "report": str(folder / "report.json"),
+        "page": str(folder / "report.html"),
+        "threat": report.threat.model_dump(),
+        "n": report.n,
+        "clean_accuracy": report.clean,
+        "robust_accuracy": {"upper": report.robust.upper, "lower": report.robust.lower},
+        "warnings": [caveat.code for caveat in report.warnings],
+    }
+
+
+def words(report: "Report", folder: Path) -> str:
+    """The answer for a reader."""
+    weights = {"doubt": "in doubt: ", "note": "note: "}
+    threat = f"{report.threat.norm} {report.threat.radius:g}"
+    return "\n".join(
+        [
+            f"right unmoved    {report.clean}",
+            f"attacked         {report.robust.upper}   stood every attack in {threat}",
+            f"certified        {report.robust.lower}   proved to stand",
+            f"The robust accuracy on these {report.n} examples lies between certified and attacked.",
+            *[f"{weights[caveat.weight]}{caveat.found}" for caveat in report.warnings],
+            str(folder / "report.html"),
+        ]
+    )
+
+
+def _fall_short(report: "Report", floor: float) -> None:
+    if is_first_process():
+        upper = report.robust.upper
+        print(
+            f"stackelberg: floor not met: the attacked accuracy, {upper}, is below {100 * floor:g} %",
+            file=sys.stderr,
+        )
+    raise typer.Exit(1)

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from stackelberg.attacks import ascend
 from stackelberg.attacks.oracle import Objective
 from stackelberg.errors import StackelbergError, unknown
-from stackelberg.games.game import Game, Play
+from stackelberg.games.game import Game, Inputs, Labels, Payoffs, Play
 from stackelberg.threat import Ball, chance
 from stackelberg.threat.payoff import cross_entropy, kl, margin
 
@@ -18,16 +17,10 @@ from stackelberg.threat.payoff import cross_entropy, kl, margin
 class Standard(Game):
     """Nobody answers: the leader pays the cross entropy at x itself."""
 
-    def answer(self, play: Play, x: Float[Tensor, " B *shape"], y: Int64[Tensor, " B"]) -> Float[Tensor, " B *shape"]:
+    def answer(self, play: Play, x: Inputs, y: Labels) -> Inputs:
         return x
 
-    def losses(
-        self,
-        model: nn.Module,
-        x: Float[Tensor, " B *shape"],
-        y: Int64[Tensor, " B"],
-        moved: Float[Tensor, " B *shape"],
-    ) -> Float[Tensor, " B"]:
+    def losses(self, model: nn.Module, x: Inputs, y: Labels, moved: Inputs) -> Payoffs:
         return cross_entropy(model(moved), y)
 
 
@@ -75,18 +68,12 @@ class Adversarial(Game):
     def parameter_bound(self) -> float | None:
         return self.parameter_box
 
-    def answer(self, play: Play, x: Float[Tensor, " B *shape"], y: Int64[Tensor, " B"]) -> Float[Tensor, " B *shape"]:
+    def answer(self, play: Play, x: Inputs, y: Labels) -> Inputs:
         count = cross_entropy if self.payoff == "ce" else margin
         start = play.ball(self.ball).sample(x, play.keys_for(x))
         return climb(play, x, start, lambda logits: count(logits, y), self.ball, self.steps, self.step)
 
-    def losses(
-        self,
-        model: nn.Module,
-        x: Float[Tensor, " B *shape"],
-        y: Int64[Tensor, " B"],
-        moved: Float[Tensor, " B *shape"],
-    ) -> Float[Tensor, " B"]:
+    def losses(self, model: nn.Module, x: Inputs, y: Labels, moved: Inputs) -> Payoffs:
         logits = model(moved)
         if self.payoff == "ce":
             return cross_entropy(logits, y)
@@ -114,19 +101,13 @@ class Trades(Game):
         if not self.beta >= 0:
             raise StackelbergError(f"beta must be >= 0, got {self.beta}; the paper's value is 6")
 
-    def answer(self, play: Play, x: Float[Tensor, " B *shape"], y: Int64[Tensor, " B"]) -> Float[Tensor, " B *shape"]:
+    def answer(self, play: Play, x: Inputs, y: Labels) -> Inputs:
         reference = play.oracle.logits(x)
         ball = play.ball(self.ball)
         start = ball.project(x + 1e-3 * chance.normal(play.keys_for(x), tuple(x.shape[1:])).to(x), x)
         return climb(play, x, start, lambda logits: kl(logits, reference), self.ball, self.steps, self.step)
 
-    def losses(
-        self,
-        model: nn.Module,
-        x: Float[Tensor, " B *shape"],
-        y: Int64[Tensor, " B"],
-        moved: Float[Tensor, " B *shape"],
-    ) -> Float[Tensor, " B"]:
+    def losses(self, model: nn.Module, x: Inputs, y: Labels, moved: Inputs) -> Payoffs:
         clean, answered = model(torch.cat([x, moved])).chunk(2)  # one forward: batch norm sees both, once
         return cross_entropy(clean, y) + self.beta * kl(answered, clean)
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float, Int64
@@ -11,6 +11,13 @@ from torch import Tensor, nn
 
 from stackelberg.attacks import Oracle, untouched
 from stackelberg.threat import Ball, chance
+
+Inputs: TypeAlias = Float[Tensor, " B *shape"]
+"""A batch of inputs in the box; for images B = batch, shape = (C, H, W)."""
+Labels: TypeAlias = Int64[Tensor, " B"]
+"""The true class of each, 0..K-1."""
+Payoffs: TypeAlias = Float[Tensor, " B"]
+"""One number per example."""
 
 
 def _same(value: Tensor) -> Tensor:
@@ -30,7 +37,7 @@ class Play:
     """
 
     oracle: Oracle
-    keys: Int64[Tensor, " B"] | None = None
+    keys: Labels | None = None
     share: float = 1.0
     state: dict[str, float] = field(default_factory=dict)
     mean: Callable[[Tensor], Tensor] = _same
@@ -53,17 +60,11 @@ class Game(ABC):
     """
 
     @abstractmethod
-    def answer(self, play: Play, x: Float[Tensor, " B *shape"], y: Int64[Tensor, " B"]) -> Float[Tensor, " B *shape"]:
+    def answer(self, play: Play, x: Inputs, y: Labels) -> Inputs:
         """The follower's best response x' to the present network, no gradient."""
 
     @abstractmethod
-    def losses(
-        self,
-        model: nn.Module,
-        x: Float[Tensor, " B *shape"],
-        y: Int64[Tensor, " B"],
-        moved: Float[Tensor, " B *shape"],
-    ) -> Float[Tensor, " B"]:
+    def losses(self, model: nn.Module, x: Inputs, y: Labels, moved: Inputs) -> Payoffs:
         """What the leader pays per example once the follower moved, with gradient in the parameters."""
 
     @property
@@ -84,17 +85,11 @@ class Game(ABC):
         """Let the game change its own numbers (`play.state`) after a move."""
         return
 
-    def weights(self, payoffs: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+    def weights(self, payoffs: Payoffs) -> Payoffs:
         """How the payoffs are weighed: sum 1, no gradient; all alike unless a wrapper says otherwise."""
         return torch.full_like(payoffs, 1 / len(payoffs)).detach()
 
-    def payoffs(
-        self,
-        model: nn.Module,
-        x: Float[Tensor, " B *shape"],
-        y: Int64[Tensor, " B"],
-        play: Play | None = None,
-    ) -> Float[Tensor, " B"]:
+    def payoffs(self, model: nn.Module, x: Inputs, y: Labels, play: Play | None = None) -> Payoffs:
         """One number per example after the follower's answer, in nats (or logit units for the margin)."""
         play = Play(Oracle(model), state=self.start()) if play is None else play
         with untouched(model):
@@ -102,9 +97,7 @@ class Game(ABC):
         self.after(play, x, moved)
         return self.losses(model, x, y, moved)
 
-    def objective(
-        self, model: nn.Module, x: Float[Tensor, " B *shape"], y: Int64[Tensor, " B"], play: Play | None = None
-    ) -> Float[Tensor, ""]:
+    def objective(self, model: nn.Module, x: Inputs, y: Labels, play: Play | None = None) -> Float[Tensor, ""]:
         """sum_i weights_i * payoffs_i, what the leader descends on."""
         payoffs = self.payoffs(model, x, y, play)
         return (self.weights(payoffs) * payoffs).sum()

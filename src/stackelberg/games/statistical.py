@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from stackelberg.errors import StackelbergError
-from stackelberg.games.game import Game, Play
+from stackelberg.games.game import Game, Inputs, Labels, Payoffs, Play
 from stackelberg.games.kl import kl_worst_case
 from stackelberg.threat import Ball
 
@@ -43,22 +42,16 @@ class StatisticallyRobust(Game):
     def start(self) -> dict[str, float]:
         return self.game.start()
 
-    def answer(self, play: Play, x: Float[Tensor, " B *shape"], y: Int64[Tensor, " B"]) -> Float[Tensor, " B *shape"]:
+    def answer(self, play: Play, x: Inputs, y: Labels) -> Inputs:
         return self.game.answer(play, x, y)
 
-    def losses(
-        self,
-        model: nn.Module,
-        x: Float[Tensor, " B *shape"],
-        y: Int64[Tensor, " B"],
-        moved: Float[Tensor, " B *shape"],
-    ) -> Float[Tensor, " B"]:
+    def losses(self, model: nn.Module, x: Inputs, y: Labels, moved: Inputs) -> Payoffs:
         return self.game.losses(model, x, y, moved)
 
     def after(self, play: Play, x: Tensor, moved: Tensor) -> None:
         self.game.after(play, x, moved)
 
-    def weights(self, payoffs: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+    def weights(self, payoffs: Payoffs) -> Payoffs:
         inner = self.game.weights(payoffs)
         if torch.allclose(inner, inner[:1]):
             return kl_worst_case(payoffs, self.gamma)

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from stackelberg.errors import StackelbergError
-from stackelberg.games.game import Game, Play
+from stackelberg.games.game import Game, Inputs, Labels, Payoffs, Play
 from stackelberg.threat import Ball
 from stackelberg.threat.payoff import cross_entropy
 
@@ -51,7 +50,7 @@ class WassersteinDRO(Game):
     def start(self) -> dict[str, float]:
         return {"price": self.price, "distance": 0.0, "batches": 0.0}
 
-    def answer(self, play: Play, x: Float[Tensor, " B *shape"], y: Int64[Tensor, " B"]) -> Float[Tensor, " B *shape"]:
+    def answer(self, play: Play, x: Inputs, y: Labels) -> Inputs:
         ball = play.ball(self.ball)
         step = (ball.radius / 4) if self.step is None else self.step * play.share
         price = min(play.state.get("price", self.price), 1.0)
@@ -62,13 +61,7 @@ class WassersteinDRO(Game):
             moved = (x + _pull_back(delta, ball, price)).clamp(ball.low, ball.high)
         return moved
 
-    def losses(
-        self,
-        model: nn.Module,
-        x: Float[Tensor, " B *shape"],
-        y: Int64[Tensor, " B"],
-        moved: Float[Tensor, " B *shape"],
-    ) -> Float[Tensor, " B"]:
+    def losses(self, model: nn.Module, x: Inputs, y: Labels, moved: Inputs) -> Payoffs:
         return cross_entropy(model(moved), y)
 
     def after(self, play: Play, x: Tensor, moved: Tensor) -> None:

@@ -37,7 +37,7 @@ class Play:
     """
 
     oracle: Oracle
-    keys: Labels | None = None
+    keys: Int64[Tensor, " B"] | None = None
     share: float = 1.0
     state: dict[str, float] = field(default_factory=dict)
     mean: Callable[[Tensor], Tensor] = _same

@@ -181,7 +181,7 @@ def _wide(seen: Seen) -> Caveat | None:
         code="few-examples",
         weight="note",
         found=f"{seen.n} examples were audited.",
-        means=f"That leaves an interval of {percent(width)} points around the upper end.".replace(" %", ""),
+        means=f"That leaves an interval of {100 * width:.1f} points around the upper end.",
         done="Raise n: four times the examples halve the interval.",
     )
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from stackelberg.attacks.suite import CLEAN
 from stackelberg.errors import StackelbergError
 from stackelberg.report.caveats import Seen, caveats
 from stackelberg.report.finding import BatchFinding, Plan, Timing
@@ -16,6 +17,7 @@ from stackelberg.report.records import (
     Environment,
     Exhibit,
     ModelRecord,
+    Outcomes,
     Report,
     Settings,
     Threat,
@@ -81,6 +83,12 @@ def merge(
         warnings=caveats(_seen(batches, plan, subject, curve, rows)),
         curve=curve,
         gallery=_gallery([item for batch in batches for item in batch.gallery], plan, subject),
+        examples=Outcomes(
+            label=tuple(label for batch in batches for label in batch.label),
+            fell_to=tuple(_fell_to(batch, at) for batch in batches for at in batch.fell_to),
+            broken_from=tuple(broken_from),
+            certified=tuple(depths),
+        ),
         model=subject.model,
         data=subject.data,
         settings=Settings(
@@ -104,6 +112,10 @@ def _refuse_contradiction(batch: BatchFinding, depths: Sequence[int], plan: Plan
                 f" broken at radius {plan.radii[at]:g}: the proof or the attack is wrong, so nothing is reported;"
                 " please file this with the model"
             )
+
+
+def _fell_to(batch: BatchFinding, at: int) -> str | None:
+    return batch.steps[at].name if at >= 0 else "" if at == CLEAN else None
 
 
 def _keys(batch: BatchFinding) -> list[tuple[str, int]]:

@@ -1,6 +1,8 @@
 """What does a report hold?  Frozen records; their JSON form is the published schema."""
 
+import json
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +12,7 @@ from stackelberg.errors import StackelbergError
 from stackelberg.files import write_text
 from stackelberg.threat import Rate
 
+_NUMBERS = re.compile(r"\[([\s\d.,eE+-]*)\]")  # of numbers: written on one line
 SCHEMA: Literal["stackelberg.report/1"] = "stackelberg.report/1"
 
 
@@ -147,6 +150,22 @@ class DataRecord(Record):
     index: tuple[int, ...]
 
 
+class Outcomes(Record):
+    """What became of each example, in the order of `DataRecord.index`.
+
+    Attributes:
+        label: its class.
+        fell_to: the attack that broke it, "" if it was wrong unmoved, None if it stands.
+        broken_from: the first place in the curve's radii at which it is broken, their number if it never is.
+        certified: how many of the curve's leading radii are proved (0 where the label is wrong).
+    """
+
+    label: tuple[int, ...]
+    fell_to: tuple[str | None, ...]
+    broken_from: tuple[int, ...]
+    certified: tuple[int, ...]
+
+
 class ModelRecord(Record):
     """Which network was audited; `weights` is the SHA-256 of its parameters and buffers."""
 
@@ -196,6 +215,7 @@ class Report(Record):
         warnings: doubts first.
         curve: the bracket at several radii.
         gallery: some examples that fell.
+        examples: what became of each.
         model: which network.
         data: which examples.
         settings: with which the audit repeats itself.
@@ -214,6 +234,7 @@ class Report(Record):
     warnings: tuple[Caveat, ...]
     curve: tuple[CurvePoint, ...]
     gallery: tuple[Exhibit, ...]
+    examples: Outcomes
     model: ModelRecord
     data: DataRecord
     settings: Settings
@@ -226,7 +247,8 @@ class Report(Record):
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write report.json, whole or not at all; its form is `schema()`."""
-        write_text(path, self.model_dump_json(by_alias=True, indent=1) + "\n")
+        text = json.dumps(self.model_dump(mode="json", by_alias=True), indent=1, ensure_ascii=False, allow_nan=False)
+        write_text(path, _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n")
 
     @classmethod
     def from_json(cls, path: str | os.PathLike[str]) -> "Report":

@@ -13,17 +13,17 @@ def percent(share: float) -> str:
 
 
 def radius_words(norm: str, radius: float, high: float = 1.0) -> str:
-    """A radius as it is usually written: grey levels as a fraction where they are whole, counts without decimals.
+    """A radius as it is usually written: a short decimal where it is one, else grey levels of 255, a count for l0.
 
-    >>> radius_words("linf", 8 / 255)
-    '8/255'
-    >>> radius_words("l0", 3.0)
-    '3'
+    >>> radius_words("linf", 8 / 255), radius_words("linf", 0.1), radius_words("l0", 3.0)
+    ('8/255', '0.1', '3')
     """
-    levels = radius * 255
-    if norm == "linf" and high == 1.0 and radius > 0 and abs(levels - round(levels)) < 1e-6 and radius < 0.2:
-        return f"{round(levels)}/255"
-    return f"{radius:.4g}"
+    short = f"{radius:.4g}"
+    levels = round(4 * 255 * radius) / 4
+    exact = abs(float(short) - radius) < 1e-7
+    if norm == "linf" and high == 1.0 and levels and not exact and abs(255 * radius - levels) < 1e-4:
+        return f"{levels:g}/255"
+    return short
 
 
 def threat_words(ball: Ball) -> str:
@@ -39,16 +39,3 @@ def threat_words(ball: Ball) -> str:
         "l1": f"an adversary who may change pixel values by up to {radius} in total",
         "l0": f"an adversary who may change any {radius} pixel values at will",
     }[ball.norm]
-
-
-def odds(share: float) -> str:
-    """A share as a whole number of a hundred, without rounding a few to none or most to all.
-
-    >>> odds(0.004), odds(0.5), odds(0.999), odds(1.0)
-    ('fewer than 1', '50', 'more than 99', '100')
-    """
-    if 0 < share < 0.005:
-        return "fewer than 1"
-    if 0.995 <= share < 1:
-        return "more than 99"
-    return str(round(100 * share))

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from stackelberg import __version__
-from stackelberg.cli import audit, demo, train
+from stackelberg.cli import audit, demo, reproduce, train
 from stackelberg.errors import StackelbergError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.command("demo")(demo.command)
 app.command("train")(train.command)
 app.command("audit")(audit.command)
+app.command("reproduce")(reproduce.command)
 
 
 def _version(asked: bool) -> None:

@@ -1,0 +1,33 @@
+"""Which exhibits are there?"""
+
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from stackelberg.errors import StackelbergError, unknown
+from stackelberg.exhibits.any_label import AnyLabel
+from stackelberg.exhibits.exhibit import Exhibit
+from stackelberg.exhibits.four_cells import FourCells
+from stackelberg.exhibits.one_step import OneStep
+
+EXHIBITS: dict[str, type[Exhibit]] = {exhibit.id: exhibit for exhibit in (OneStep, AnyLabel, FourCells)}
+
+
+def named(id: str, **settings: Any) -> Exhibit:
+    """The exhibit with an id, at its own settings but for those given (text is read as its field's type).
+
+    Raises:
+        StackelbergError: no such exhibit or setting, or a value that does not fit.
+    """
+    if id not in EXHIBITS:
+        raise unknown("exhibit", id, EXHIBITS)
+    kind = EXHIBITS[id]
+    known = kind().settings
+    for name in settings:
+        if name not in known:
+            raise unknown(f"setting of {id}", name, known)
+    try:
+        return TypeAdapter(kind).validate_python(known | settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise StackelbergError(f"{id}: {first['loc'][0]} got {first['input']!r}: {first['msg'].lower()}") from None

@@ -1,0 +1,68 @@
+"""How is an exhibit reproduced?  Measured unless it has been with the same settings, and written whole."""
+
+import shlex
+import time
+from pathlib import Path
+
+import torch
+
+from stackelberg.exhibits import networks
+from stackelberg.exhibits.catalogue import named
+from stackelberg.exhibits.exhibit import Exhibit, Result
+from stackelberg.exhibits.stage import Stage
+from stackelberg.games.processes import launch
+from stackelberg.report.surroundings import environment
+
+
+def reproduce(exhibit: Exhibit, stage: Stage, force: bool = False) -> Result:
+    """The result in stage.out/<id>.json if settings, seed and networks are the same, else a new one, written there."""
+    path = stage.out / f"{exhibit.id}.json"
+    if path.is_file() and not force:
+        before = Result.from_json(path)
+        if _same(before, exhibit, stage):
+            stage.say(f"{exhibit.id}: measured before with the same settings ({path}); pass --force to repeat it")
+            return before
+    stage.say(f"{exhibit.id}: {exhibit.title}")
+    begun = time.perf_counter()
+    stage.used.clear()
+    outcome = exhibit.run(stage)
+    used = list(dict.fromkeys(stage.used))
+    result = Result(
+        id=exhibit.id,
+        title=exhibit.title,
+        published=exhibit.published,
+        source=exhibit.source,
+        claim=exhibit.claim,
+        settings=exhibit.settings,
+        seed=stage.seed,
+        networks=tuple(networks.provenance(name, stage.runs) for name in used),
+        outcome=outcome,
+        command=command(exhibit, stage.seed),
+        environment=environment(_anywhere(stage), 1, time.perf_counter() - begun),
+    )  # pyright: ignore[reportCallIssue]  # the version has a default
+    result.to_json(path)
+    return result
+
+
+def command(exhibit: Exhibit, seed: int) -> str:
+    """The command line that repeats an exhibit."""
+    usual = named(exhibit.id).settings
+    changed = [f"--set {name}={value}" for name, value in exhibit.settings.items() if value != usual[name]]
+    return " ".join(["stackelberg reproduce", shlex.quote(exhibit.id), *changed, f"--seed {seed}"])
+
+
+def read_results(folder: Path) -> list[Result]:
+    """All results in a folder, by id."""
+    return [Result.from_json(path) for path in sorted(folder.glob("X*.json"))]
+
+
+def _same(before: Result, exhibit: Exhibit, stage: Stage) -> bool:
+    if (before.settings, before.seed) != (exhibit.settings, stage.seed):
+        return False
+    digests = [(networks.weights_digest(used["name"], stage.runs), used["weights"]) for used in before.networks]
+    return all(now is None or now == then for now, then in digests)
+
+
+def _anywhere(stage: Stage) -> torch.nn.Module:
+    """A module on the stage's device: records say where it ran."""
+    return torch.nn.Linear(1, 1).to(launch(stage.device).device)

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from stackelberg import data, games, models
 from stackelberg.errors import StackelbergError
 from stackelberg.games import loop
+from stackelberg.games.judging import judge
 from stackelberg.threat import Ball
 
 DIGITS = data.load("digits", "train")
@@ -38,7 +39,7 @@ def robust() -> games.Equilibrium:
 
 def test_adversarial_training_is_robust_where_standard_is_not(robust: games.Equilibrium) -> None:
     standard = games.solve(games.Standard(), net(16), DIGITS, epochs=6, **QUICK)
-    attacked = loop.judge(standard.model, data.load("digits", "test"), games.Adversarial(BALL), 10)
+    attacked = judge(standard.model, data.load("digits", "test"), games.Adversarial(BALL), 10)
     assert robust.test is not None
     assert attacked["robust"] is not None
     assert robust.test["clean"] > 0.93

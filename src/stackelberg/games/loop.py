@@ -3,27 +3,25 @@
 import copy
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from stackelberg.attacks import PGD, Oracle, untouched
+from stackelberg.attacks import untouched
 from stackelberg.data import Dataset
 from stackelberg.errors import StackelbergError
-from stackelberg.games import checkpoint, processes
+from stackelberg.games import processes
 from stackelberg.games.game import Game, Play
+from stackelberg.games.judging import judge
 from stackelberg.games.progress import Reporter
 from stackelberg.games.recipe import Recipe
-from stackelberg.models import check_output, spec_of
+from stackelberg.games.training import Training, begin_or_resume, prepare, save, write_record, write_weights
+from stackelberg.models import check_output
 from stackelberg.threat import chance
-from stackelberg.threat.payoff import margin
-
-JUDGE_BATCH = 250
 
 
 @dataclass(frozen=True)
@@ -47,43 +45,6 @@ class Equilibrium:
     reason: Literal["budget"]
     test: dict[str, float] | None
     folder: Path | None
-
-
-@dataclass
-class _Training:
-    """The state of the loop; all that a resumed run needs is in here and goes through `checkpoint`."""
-
-    fabric: Fabric
-    game: Game
-    module: nn.Module
-    wrapped: nn.Module
-    optimizer: torch.optim.Optimizer
-    average: nn.Module | None
-    oracle: Oracle
-    data: Dataset
-    held: Dataset
-    recipe: Recipe
-    epochs: int
-    seed: int
-    numbers: dict[str, float]
-    record: dict[str, Any]
-    folder: Path | None
-    save_seconds: float
-    step: int = 0
-    loss: float = 0.0
-    seconds: float = 0.0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    best: dict[str, Any] = field(default_factory=lambda: {"epoch": 0, "score": [-1.0, -1.0]})
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
-
-    @property
-    def steps(self) -> int:
-        """Steps of one epoch; what does not fill a batch waits for the next shuffle."""
-        return len(self.data) // self.recipe.batch_size
-
-    @property
-    def judged(self) -> nn.Module:
-        return self.module if self.average is None else self.average
 
 
 def solve(
@@ -133,8 +94,8 @@ def solve(
     _check(train, epochs, plan, processes.count(devices, nodes))
     check_output(model, train.batch(range(2))[0], len(train.classes))
     fabric = processes.launch(device, devices, nodes, precision)
-    training = _prepare(fabric, game, model, train, epochs, plan, seed, out, save_seconds)
-    notice = _begin_or_resume(training, resume)
+    training = prepare(fabric, game, model, train, epochs, plan, seed, out, save_seconds)
+    notice = begin_or_resume(training, resume)
     with Reporter(epochs, training.steps, progress and fabric.global_rank == 0) as reporter:
         if notice:
             reporter.say(notice)
@@ -158,94 +119,7 @@ def _check(train: Dataset, epochs: int, plan: Recipe, world: int) -> None:
         )
 
 
-def _prepare(
-    fabric: Fabric, game: Game, model: nn.Module, train: Dataset, epochs: int, plan: Recipe, seed: int,
-    out: str | Path | None, save_seconds: float,
-) -> _Training:  # fmt: skip
-    if any(isinstance(m, nn.Conv2d) for m in model.modules()):
-        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    model.train()
-    rest, held = train.split(plan.held_out, seed)
-    optimizer = plan.optimizer_for(model)
-    wrapped, fitted = fabric.setup(model, optimizer)
-    module = wrapped.module
-    average = copy.deepcopy(module).eval().requires_grad_(False) if plan.average else None
-    spec = spec_of(model)
-    record = {
-        "schema": "stackelberg.run/1",
-        "status": "running",
-        "model": None if spec is None else spec.model_dump(mode="json"),
-        "game": game.describe(),
-        "data": {"name": train.name, "n": len(train), "classes": train.classes},
-        "recipe": plan.model_dump(),
-        "epochs": epochs,
-        "seed": seed,
-        "processes": fabric.world_size,
-        "precision": fabric._precision.precision,
-    }
-    return _Training(
-        fabric, game, module, wrapped, fitted, average, Oracle(module), rest.to(fabric.device), held.to(fabric.device),
-        plan, epochs, seed, game.start(), record, None if out is None else Path(out), save_seconds,
-    )  # fmt: skip
-
-
-def _begin_or_resume(training: _Training, resume: bool) -> str | None:
-    """Take over the state in the run directory; what to tell the user about it, if anything."""
-    folder = training.folder
-    if folder is None:
-        return None
-    before = checkpoint.read_record(folder)
-    if before is not None and not resume:
-        raise StackelbergError(f"{folder} already holds a run; pass --resume to go on with it, or another --out")
-    before = {} if before is None else before
-    for name, value in training.record.items():
-        if name not in ("status", "processes", "precision") and value != before.get(name, value):
-            raise StackelbergError(
-                f"{folder} holds a run with another {name} ({before[name]!r}, now {value!r});"
-                " resume with the same arguments, or pass another --out"
-            )
-    snapshot, trouble = checkpoint.newest(folder)
-    if snapshot is not None:
-        _restore(training, snapshot)
-    training.fabric.barrier()
-    if training.fabric.global_rank == 0:
-        _write_record(training, "running")
-    if resume and snapshot is None:
-        return f"{folder}: no checkpoint yet, beginning at the start"
-    return trouble if snapshot is None or trouble else f"{folder}: going on after step {training.step}"
-
-
-def _restore(training: _Training, snapshot: checkpoint.Snapshot) -> None:
-    tensors, plain = snapshot.tensors, snapshot.plain
-    training.module.load_state_dict(checkpoint.with_prefix(tensors, "model."))
-    if training.average is not None:
-        training.average.load_state_dict(checkpoint.with_prefix(tensors, "average."))
-    checkpoint.restore_optimizer(training.optimizer, tensors)
-    training.best_weights = checkpoint.with_prefix(tensors, "best.")
-    training.step, training.history, training.numbers = plain["step"], plain["history"], plain["numbers"]
-    training.best, training.loss, training.seconds = plain["best"], plain["loss"], plain["seconds"]
-    training.oracle = Oracle(training.module, plain["oracle"]["precision"], plain["oracle"]["view"])
-
-
-def _save(training: _Training) -> None:
-    if training.folder is None or training.fabric.global_rank:
-        return
-    tensors = checkpoint.prefixed("model.", training.module) | checkpoint.prefixed("average.", training.average)
-    tensors |= checkpoint.optimizer_tensors(training.optimizer)
-    tensors |= {"best." + name: value for name, value in training.best_weights.items()}
-    plain = {
-        "step": training.step,
-        "history": training.history,
-        "numbers": training.numbers,
-        "best": training.best,
-        "loss": training.loss,
-        "seconds": training.seconds,
-        "oracle": {"precision": training.oracle.precision, "view": training.oracle.view},
-    }
-    checkpoint.save(checkpoint.Snapshot(tensors, plain), training.folder)
-
-
-def _epoch(training: _Training, reporter: Reporter) -> None:
+def _epoch(training: Training, reporter: Reporter) -> None:
     """Play what is left of the present epoch, judge, save."""
     epoch, done = divmod(training.step, training.steps)
     size = training.recipe.batch_size
@@ -264,7 +138,7 @@ def _epoch(training: _Training, reporter: Reporter) -> None:
         now = time.monotonic()
         if now - saved > training.save_seconds and training.fabric.world_size == 1 and batch + 1 < training.steps:
             training.seconds, started = training.seconds + now - started, now
-            _save(training)
+            save(training)
             saved = now
     processes.average_buffers(training.fabric, training.module)
     training.seconds += time.monotonic() - started
@@ -275,13 +149,13 @@ def _epoch(training: _Training, reporter: Reporter) -> None:
     if score > training.best["score"]:
         training.best = {"epoch": epoch + 1, "score": score}
         training.best_weights = {n: v.detach().cpu().clone() for n, v in training.judged.state_dict().items()}
-    _save(training)
+    save(training)
     if training.folder is not None and training.fabric.global_rank == 0:
-        _write_weights(training)
+        write_weights(training)
     reporter.epoch(record)
 
 
-def _move(training: _Training, index: Tensor, epoch: int) -> float:
+def _move(training: Training, index: Tensor, epoch: int) -> float:
     """One step of the leader on one batch; the loss over all processes."""
     fabric, game, recipe = training.fabric, training.game, training.recipe
     progress = training.step / (training.epochs * training.steps)
@@ -323,7 +197,7 @@ def _move(training: _Training, index: Tensor, epoch: int) -> float:
 
 
 @torch.no_grad()
-def _after_step(training: _Training) -> None:
+def _after_step(training: Training) -> None:
     """Keep the parameters in the leader's box, and the average up to date."""
     bound = training.game.parameter_bound
     if bound is not None:
@@ -339,28 +213,7 @@ def _after_step(training: _Training) -> None:
                 mine.copy_(theirs[name])
 
 
-def judge(
-    model: nn.Module, data: Dataset, game: Game, steps: int, fabric: Fabric | None = None
-) -> dict[str, float | None]:
-    """Clean accuracy, and accuracy under PGD in the game's ball (None where nobody attacks), on `data`."""
-    index = torch.arange(len(data), device=data.device)
-    mine = index if fabric is None else processes.share_of(fabric, index)
-    counts = torch.zeros(2, device=data.device)
-    with untouched(model), torch.no_grad():
-        for part in mine.split(JUDGE_BATCH):
-            x, y = data.batch(part)
-            right = margin(model(x), y) <= 0
-            counts[0] += right.sum()
-            if game.threat is not None:
-                moved = PGD(game.threat, steps=steps)(model, x, y)
-                counts[1] += (right & (margin(model(moved), y) <= 0)).sum()
-    clean, robust = (
-        (counts if fabric is None else processes.mean(fabric, counts) * fabric.world_size) / len(data)
-    ).tolist()
-    return {"clean": clean, "robust": None if game.threat is None else robust}
-
-
-def _judge(training: _Training, epoch: int) -> dict[str, Any]:
+def _judge(training: Training, epoch: int) -> dict[str, Any]:
     measured = judge(training.judged, training.held, training.game, training.recipe.check_steps, training.fabric)
     return {
         "epoch": epoch + 1,
@@ -372,27 +225,7 @@ def _judge(training: _Training, epoch: int) -> dict[str, Any]:
     }
 
 
-def _write_weights(training: _Training) -> None:
-    folder = training.folder
-    assert folder is not None
-    checkpoint.save_tensors(dict(training.judged.state_dict()), folder / "last.safetensors")
-    if training.best["epoch"] == len(training.history):
-        checkpoint.save_tensors(training.best_weights, folder / "best.safetensors")
-    _write_record(training, "running")
-
-
-def _write_record(training: _Training, status: str, **more: Any) -> None:
-    assert training.folder is not None
-    ran = {
-        "status": status,
-        "history": training.history,
-        "best_epoch": training.best["epoch"],
-        "environment": checkpoint.environment(training.fabric.device),
-    }
-    checkpoint.write_record(training.record | ran | more, training.folder)
-
-
-def _finish(training: _Training, test: Dataset | None) -> Equilibrium:
+def _finish(training: Training, test: Dataset | None) -> Equilibrium:
     model = training.judged.eval()
     best = copy.deepcopy(model)
     best.load_state_dict(training.best_weights)
@@ -403,6 +236,6 @@ def _finish(training: _Training, test: Dataset | None) -> Equilibrium:
         )
         measured = {name: value for name, value in measured.items() if value is not None}
     if training.folder is not None and training.fabric.global_rank == 0:
-        _write_record(training, "finished", test=measured)
+        write_record(training, "finished", test=measured)
     training.fabric.barrier()
     return Equilibrium(model, best, training.history, training.best["epoch"], "budget", measured, training.folder)

@@ -23,10 +23,11 @@ app.command("audit")(audit.command)
 app.command("reproduce")(reproduce.command)
 
 
-def _version(asked: bool) -> None:
+def _version(asked: bool) -> bool:
     if asked:
         print(f"stackelberg {__version__}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()

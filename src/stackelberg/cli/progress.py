@@ -3,7 +3,6 @@
 import sys
 import time
 from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -21,7 +20,7 @@ class Ticker:
             self._bar = Progress(*columns, console=console)
             self._row = self._bar.add_task(task, total=None)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Ticker":
         if self._bar:
             self._bar.start()
         return self

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 
 def command(
-    context: typer.Context,
     data: options.Data,
     model: Annotated[str, typer.Option(help="A network of stackelberg.models.NAMES.")] = "small-cnn",
     width: Annotated[int | None, typer.Option(min=1, help="Of the network; its standard one if left out.")] = None,
@@ -59,17 +58,16 @@ def command(
     Example:
       stackelberg train --data mnist --model small-cnn --game sr-at --eps 0.3 --epochs 10 --out runs/a
     """
+    given = locals()
     from stackelberg import data as sets
     from stackelberg import games, models
     from stackelberg.games import Recipe
 
+    recipe = {name: given[name] for name in Recipe.model_fields if given[name] is not None}
     chosen = _game(game, eps, norm, steps, beta, gamma)
     examples = sets.load(data, "train")
     network = models.build(model, len(examples.classes), examples.shape, width, seed=seed)
     folder = out or Path("runs") / f"{Path(data).stem}-{model}-{game}"
-    recipe = {
-        name: value for name, value in context.params.items() if name in Recipe.model_fields and value is not None
-    }
     test = _test(data, test_n, seed)
     equilibrium = games.solve(
         chosen, network, examples, epochs, test=test, out=folder, resume=resume, seed=seed,

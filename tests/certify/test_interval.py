@@ -233,6 +233,28 @@ def test_every_network_of_the_catalogue_has_bounds_or_says_what_is_missing() -> 
             assert (interval(net, x, y, Ball("linf", 1 / 255)).margin <= seen(net, x, y)).all()
 
 
+def test_bound_is_the_textbook_one_up_to_rounding() -> None:
+    """Gowal et al. 2018, equations 6 to 9, written out for a perceptron in float64."""
+    net, x = small_net(), example(8)
+    y = net(x).argmax(1)
+    low, high = ((x + move).clamp(0, 1).flatten(1).double() for move in (-0.02, 0.02))
+    linears = [part for part in net.children() if isinstance(part, nn.Linear)]
+    for part in linears[:-1]:
+        middle, radius = (
+            (low + high) / 2 @ part.weight.double().T + part.bias,
+            (high - low) / 2 @ part.weight.double().abs().T,
+        )
+        low, high = (middle - radius).relu(), (middle + radius).relu()
+    last = linears[-1]
+    apart, shift = last.weight.double()[y][:, None] - last.weight, last.bias[y][:, None] - last.bias
+    gaps = torch.einsum("bkn,bn->bk", apart, (low + high) / 2) + shift
+    gaps = gaps - torch.einsum("bkn,bn->bk", apart.abs(), (high - low) / 2)
+    expected = gaps.scatter(1, y[:, None], torch.inf).amin(1)
+    proved = interval(net, x, y, Ball("linf", 0.02)).margin
+    assert (proved <= expected).all()
+    torch.testing.assert_close(proved, expected, atol=1e-4, rtol=0)
+
+
 def test_labels_that_are_wrong_are_never_certified() -> None:
     net, x = small_net(), example(16)
     wrong = (net(x).argmax(1) + 1) % 4

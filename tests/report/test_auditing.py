@@ -77,11 +77,11 @@ def test_something_is_proved_at_a_small_radius(net: nn.Module, digits: Dataset) 
 
 def test_batches_in_any_order_and_from_any_process_give_the_same_report(net: nn.Module, digits: Dataset) -> None:
     plan = Plan(BALL, RADII, effort="fast")
-    index = torch.arange(0, 24).split(10)
+    index = torch.arange(0, 12).split(6)
     findings = [audit_batch(net, *digits.batch(part), tuple(part.tolist()), plan) for part in index]
     again = [audit_batch(net, *digits.batch(part), tuple(part.tolist()), plan) for part in reversed(index)]
     assert [f for f, _ in again[::-1]] == [f for f, _ in findings]
-    who = subject(digits, tuple(range(24)))
+    who = subject(digits, tuple(range(12)))
     still = [(f, dataclasses.replace(t, attacks=(0.0,) * len(t.attacks), proofs={"ibp": 0.0})) for f, t in findings]
     assert merge(still, plan, who, HERE) == merge(still[::-1], plan, who, HERE)
 
@@ -138,9 +138,11 @@ def test_the_model_comes_back_as_it_was(net: nn.Module, digits: Dataset) -> None
 
 
 def test_progress_is_told(net: nn.Module, digits: Dataset) -> None:
-    told: list[tuple[int, int]] = []
-    audit(net, digits, BALL, n=12, effort="fast", batch_size=8, progress=lambda done, total: told.append((done, total)))
-    assert told == [(8, 12), (12, 12)]
+    told: list[tuple[int, int, str]] = []
+    audit(net, digits, BALL, n=12, effort="fast", batch_size=8, progress=lambda *words: told.append(words))
+    assert sorted({(done, total) for done, total, _ in told}) == [(0, 12), (8, 12), (12, 12)]
+    assert any(words.startswith("fgsm: ") and words.endswith(" of 8 stand") for _, _, words in told)
+    assert told[-1][2] == "12 examples audited"
 
 
 @pytest.mark.parametrize(

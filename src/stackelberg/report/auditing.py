@@ -22,7 +22,7 @@ from stackelberg.report.records import Report
 from stackelberg.report.surroundings import data_record, environment, jpeg_traces, model_record
 from stackelberg.threat import Ball
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int, str], None]
 
 
 def audit(
@@ -59,20 +59,14 @@ def audit(
         radii: of the curve, in input units; 0 to twice the ball's radius if None. 0 and the ball's own are added.
         fabric: a launched Fabric; its processes share the batches, each returns the same report.
         out: a folder for report.json and report.html.
-        progress: called with (examples done, examples) by this process after each of its batches.
+        progress: called with (examples done, examples, a line of words) as this process's share of the work goes on.
 
     Raises:
         StackelbergError: no examples, an unknown effort, a radius outside its range, bad inputs or labels.
         Contradiction: an example is both proved and broken.
     """
     begun = time.perf_counter()
-    if n < 1 or batch_size < 1 or not len(data):
-        raise StackelbergError(
-            f"an audit needs at least one example, got n={n}, batch_size={batch_size} and {len(data)} examples in"
-            f" {data.name}; pass n=1000"
-        )
-    if effort not in EFFORTS:
-        raise unknown("effort", effort, EFFORTS)
+    _refuse(data, n, batch_size, effort)
     plan = Plan(ball, _curve_radii(ball, data.shape, radii), seed, effort, gallery)
     index, chosen = choose(len(data), n, seed)
     subject = Subject(
@@ -83,12 +77,22 @@ def audit(
         batch_size=batch_size,
     )
     own, world = (0, 1) if fabric is None else (fabric.global_rank, fabric.world_size)
-    findings = _share(model, data, index.split(batch_size)[own::world], plan, progress)
-    report = merge(_gathered(findings, world), plan, subject, environment(model, world, time.perf_counter() - begun))
+    findings = _gathered(lambda: _share(model, data, index.split(batch_size)[own::world], plan, progress), world)
+    report = merge(findings, plan, subject, environment(model, world, time.perf_counter() - begun))
     if out is not None and own == 0:
         report.to_json(Path(out) / "report.json")
         report.to_html(Path(out) / "report.html")
     return report
+
+
+def _refuse(data: Dataset, n: int, batch_size: int, effort: str) -> None:
+    if n < 1 or batch_size < 1 or not len(data):
+        raise StackelbergError(
+            f"an audit needs at least one example, got n={n}, batch_size={batch_size} and {len(data)} examples in"
+            f" {data.name}; pass n=1000"
+        )
+    if effort not in EFFORTS:
+        raise unknown("effort", effort, EFFORTS)
 
 
 def choose(size: int, n: int, seed: int) -> tuple[Tensor, str]:
@@ -120,19 +124,30 @@ def _share(
     """This process's batches, one after the other."""
     device = next((p.device for p in model.parameters()), data.device)
     total, done, findings = sum(len(batch) for batch in batches), 0, []
+
+    def tell(words: str) -> None:
+        if progress is not None:
+            progress(done, total, words)
+
     for batch in batches:
         x, y = data.batch(batch)
-        findings.append(audit_batch(model, x.to(device), y.to(device), tuple(batch.tolist()), plan))
+        findings.append(audit_batch(model, x.to(device), y.to(device), tuple(batch.tolist()), plan, tell))
         done += len(batch)
-        if progress is not None:
-            progress(done, total)
+    tell(f"{done} examples audited")
     return findings
 
 
-def _gathered(findings: list[tuple[BatchFinding, Timing]], world: int) -> list[tuple[BatchFinding, Timing]]:
-    """The findings of all processes."""
+def _gathered(find: Callable[[], list[tuple[BatchFinding, Timing]]], world: int) -> list[tuple[BatchFinding, Timing]]:
+    """The findings of all processes; an error in one of them is raised in all, so that none waits for it."""
     if world == 1:
-        return findings
+        return find()
+    try:
+        own: Any = find()
+    except StackelbergError as error:
+        own = error
     parts: list[Any] = [None] * world
-    torch.distributed.all_gather_object(parts, findings)
+    torch.distributed.all_gather_object(parts, own)
+    for part in parts:
+        if isinstance(part, StackelbergError):
+            raise part
     return [pair for part in parts for pair in part]

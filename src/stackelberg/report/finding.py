@@ -102,12 +102,25 @@ class Timing:
 
 
 def audit_batch(
-    model: nn.Module, x: Float[Tensor, "B *shape"], y: Int64[Tensor, " B"], index: tuple[int, ...], plan: Plan
+    model: nn.Module,
+    x: Float[Tensor, "B *shape"],
+    y: Int64[Tensor, " B"],
+    index: tuple[int, ...],
+    plan: Plan,
+    tell: Callable[[str], None] | None = None,
 ) -> tuple[BatchFinding, Timing]:
-    """Attack, prove and measure one batch; the same batch gives the same finding wherever it is computed."""
-    result = attacks.suite(plan.ball, plan.effort, seed=plan.seed).run(model, x, y)
+    """Attack, prove and measure one batch; the same batch gives the same finding wherever it is computed.
+
+    `tell` is called with a line of words when a part of the work begins or ends.
+    """
+    say = tell or (lambda words: None)
+    say(f"attacking {len(x)} examples")
+    suite = attacks.suite(plan.ball, plan.effort, seed=plan.seed)
+    result = suite.run(model, x, y, lambda step: say(f"{step.name}: {step.robust_after} of {len(x)} stand"))
     right = result.broken_by != CLEAN
+    say(f"proving, {result.robust} of {len(x)} stand")
     certified, unsupported, proof_seconds = _proved(model, x, y, right, plan)
+    say("attacking at other radii")
     broken_from, even_standing = _curve(model, x, y, result.broken_by, plan)
     finding = BatchFinding(
         index=index,

@@ -112,6 +112,30 @@ def test_a_truncated_checkpoint_gives_way_to_the_one_before(
     assert equal(resumed.model, run(None).model)
 
 
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_kill_between_the_state_and_the_weights_loses_no_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
+) -> None:
+    write, left = loop.write_weights, epoch
+
+    def killed(*arguments, **named):
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise Stopped
+        write(*arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "write_weights", killed)
+        with pytest.raises(Stopped, match=r"^$"):
+            run(tmp_path / "killed")
+    run(tmp_path / "killed", resume=True)
+    run(tmp_path / "whole")
+    for name in ("best.safetensors", "last.safetensors"):
+        theirs = load_file(tmp_path / "killed" / name)
+        assert all(value.equal(theirs[key]) for key, value in load_file(tmp_path / "whole" / name).items())
+
+
 def test_two_truncated_checkpoints_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupted(tmp_path, monkeypatch, after=4)
     for name in ("state.safetensors", "state-previous.safetensors"):

@@ -151,7 +151,8 @@ def _epoch(training: Training, reporter: Reporter) -> None:
         training.best_weights = {n: v.detach().cpu().clone() for n, v in training.judged.state_dict().items()}
     save(training)
     if training.folder is not None and training.fabric.global_rank == 0:
-        write_weights(training)
+        write_weights(training, best=training.best["epoch"] == len(training.history))
+        write_record(training, "running")
     reporter.epoch(record)
 
 
@@ -236,6 +237,7 @@ def _finish(training: Training, test: Dataset | None) -> Equilibrium:
         )
         measured = {name: value for name, value in measured.items() if value is not None}
     if training.folder is not None and training.fabric.global_rank == 0:
+        write_weights(training, best=True)  # a run killed between its state and its weights has written no weights
         write_record(training, "finished", test=measured)
     training.fabric.barrier()
     return Equilibrium(model, best, training.history, training.best["epoch"], "budget", measured, training.folder)

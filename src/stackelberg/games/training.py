@@ -142,13 +142,13 @@ def save(training: Training) -> None:
     checkpoint.save(checkpoint.Snapshot(tensors, plain), training.folder)
 
 
-def write_weights(training: Training) -> None:
+def write_weights(training: Training, best: bool) -> None:
+    """last.safetensors, and best.safetensors if the best network is a new one, or may not have been written."""
     folder = training.folder
     assert folder is not None
     checkpoint.save_tensors(dict(training.judged.state_dict()), folder / "last.safetensors")
-    if training.best["epoch"] == len(training.history):
+    if best:
         checkpoint.save_tensors(training.best_weights, folder / "best.safetensors")
-    write_record(training, "running")
 
 
 def write_record(training: Training, status: str, **more: Any) -> None:

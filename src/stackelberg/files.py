@@ -32,7 +32,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(scratch, target)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise StackelbergError(f"cannot write {target}: {reason}; nothing was changed, free the space or pass another --out") from error
+        raise StackelbergError(
+            f"cannot write {target}: {reason}; nothing was changed, free the space or pass another --out"
+        ) from error
     finally:
         if scratch is not None:
             scratch.unlink(missing_ok=True)

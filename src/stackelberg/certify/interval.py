@@ -19,7 +19,7 @@ _ENTRIES = 1 << 25  # of the margins' weights [B, K, n] held at a time
 
 
 def interval(
-    model: nn.Module, x: Float[Tensor, "B *shape"], y: Int64[Tensor, " B"], ball: Ball, batch_size: int = 128
+    model: nn.Module, x: Float[Tensor, " B *shape"], y: Int64[Tensor, " B"], ball: Ball, batch_size: int = 128
 ) -> Certificate:
     """margin_i <= min over x' in ball(x_i), k != y_i of z_y(x') - z_k(x'), by interval bound propagation.
 

@@ -88,7 +88,7 @@ def _fits(network: Network, record: dict[str, Any], folder: Path) -> None:
     found = {
         "data": record["data"]["name"],
         "model": (record["model"] or {}).get("name"),
-        "game": "standard" if record["game"]["game"] == "Standard" else "with an adversary",
+        "game": "standard" if record["game"]["name"] == "Standard" else "with an adversary",
     }
     wanted = {
         "data": network.data,

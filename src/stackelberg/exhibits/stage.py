@@ -71,7 +71,7 @@ class Stage:
             if same:
                 return report
 
-        def tell(done: int, total: int) -> None:
-            self.say(f"audit {folder.name}: {done} of {total} examples")
+        def tell(done: int, total: int, words: str) -> None:
+            self.say(f"audit {folder.name}, {done} of {total} done: {words}")
 
         return audit(model, test, ball, n, seed=self.seed, effort=effort, out=folder, progress=tell)

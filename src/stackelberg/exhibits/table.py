@@ -46,7 +46,7 @@ def _row(measured: Measured) -> str:
 
 
 def _network(used: dict[str, Any]) -> str:
-    game = (used["game"] or {}).get("game")
+    game = (used["game"] or {}).get("name")
     spec = used["model"] or {}
     return (
         f"{spec.get('name')} of width {spec.get('width')}, game {game}, {used['epochs']} epochs, seed {used['seed']},"

@@ -155,7 +155,11 @@ def test_progress_is_told(net: nn.Module, digits: Dataset) -> None:
     ],
 )
 def test_what_is_refused(net: nn.Module, digits: Dataset, change: dict[str, Any], sentence: str) -> None:
-    # where types are checked a wrong name would not reach the audit
-    audited = getattr(audit, "__wrapped__", audit) if "effort" in change else audit
     with pytest.raises(StackelbergError, match=sentence):
-        audited(net, digits, BALL, **change)
+        audit(net, digits, BALL, **change)
+
+
+def test_a_model_of_other_data_is_refused_with_the_shape(digits: Dataset) -> None:
+    for wrong in (nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), nn.Sequential(nn.Flatten(), nn.Linear(64, 7))):
+        with pytest.raises(StackelbergError, match=r"shape \[1, 8, 8\]|shape \[4, 7\]"):
+            audit(wrong, digits, BALL, n=8)

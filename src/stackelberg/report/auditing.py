@@ -11,10 +11,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from stackelberg.attacks import untouched
-from stackelberg.attacks.suite import EFFORTS, Effort
+from stackelberg.attacks.suite import EFFORTS
 from stackelberg.data import Dataset
 from stackelberg.errors import StackelbergError, unknown
+from stackelberg.models import check_output
 from stackelberg.report.finding import BatchFinding, Plan, Timing, audit_batch
 from stackelberg.report.merging import Subject, merge
 from stackelberg.report.radii import radii_for
@@ -32,7 +32,7 @@ def audit(
     n: int = 1000,
     *,
     seed: int = 0,
-    effort: Effort = "standard",
+    effort: str = "standard",
     batch_size: int = 250,
     gallery: int = 8,
     radii: Sequence[float] | None = None,
@@ -53,7 +53,7 @@ def audit(
         ball: the threat.
         n: how many examples.
         seed: of the choice and of every attack's noise.
-        effort: of the attack suite.
+        effort: of the attack suite: "fast", "standard" or "max".
         batch_size: examples per batch.
         gallery: how many fallen examples are shown.
         radii: of the curve, in input units; 0 to twice the ball's radius if None. 0 and the ball's own are added.
@@ -62,15 +62,17 @@ def audit(
         progress: called with (examples done, examples, a line of words) as this process's share of the work goes on.
 
     Raises:
-        StackelbergError: no examples, an unknown effort, a radius outside its range, bad inputs or labels.
+        StackelbergError: no examples, an unknown effort, a radius outside its range, bad inputs or labels, a model
+            that does not answer as a classifier of these data must.
         Contradiction: an example is both proved and broken.
     """
     begun = time.perf_counter()
     _refuse(data, n, batch_size, effort)
+    check_output(model, data.batch(slice(0, 4))[0], len(data.classes))
     plan = Plan(ball, _curve_radii(ball, data.shape, radii), seed, effort, gallery)
     index, chosen = choose(len(data), n, seed)
     subject = Subject(
-        model=model_record(model, _outputs(model, data)),
+        model=model_record(model, len(data.classes)),
         data=data_record(data, chosen, index),
         trained=model.training,
         jpeg=jpeg_traces(data),
@@ -109,13 +111,6 @@ def _curve_radii(ball: Ball, shape: tuple[int, ...], wanted: Sequence[float] | N
     for radius in wanted:
         ball.with_radius(radius)  # refuses what is no radius
     return tuple(sorted({0.0, ball.radius, *wanted}))
-
-
-def _outputs(model: nn.Module, data: Dataset) -> int:
-    x, _ = data.batch(slice(0, 1))
-    device = next((p.device for p in model.parameters()), x.device)
-    with untouched(model), torch.no_grad():
-        return int(model(x.to(device)).shape[-1])
 
 
 def _share(

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from stackelberg import attacks
-from stackelberg.attacks.suite import CLEAN, STANDING, Effort
+from stackelberg.attacks.suite import CLEAN, STANDING
 from stackelberg.certify import Certificate, Unsupported, interval
 from stackelberg.report.gallery import Fallen, fallen
 from stackelberg.report.radii import even_radius
@@ -37,7 +37,7 @@ class Plan:
     ball: Ball
     radii: tuple[float, ...]
     seed: int = 0
-    effort: Effort = "standard"
+    effort: str = "standard"
     gallery: int = 8
 
     @property
@@ -103,7 +103,7 @@ class Timing:
 
 def audit_batch(
     model: nn.Module,
-    x: Float[Tensor, "B *shape"],
+    x: Float[Tensor, " B *shape"],
     y: Int64[Tensor, " B"],
     index: tuple[int, ...],
     plan: Plan,

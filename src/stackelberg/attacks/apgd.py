@@ -24,11 +24,11 @@ TARGETED = "dlr-targeted"
 
 def checkpoints(steps: int) -> list[int]:
     """When the step length is reconsidered: p_0 = 0, p_1 = 0.22, p_j+1 = p_j + max(p_j - p_j-1 - 0.03, 0.06)."""
-    marks, last, gap = [], 0.0, 0.22
-    while last + gap <= 1:
+    marks, last, gap = [], 0, 22  # in hundredths, so that the ends are exact
+    while last + gap <= 100:
         last += gap
-        gap = max(gap - 0.03, 0.06)
-        marks.append(math.ceil(last * steps))
+        gap = max(gap - 3, 6)
+        marks.append(math.ceil(last * steps / 100))
     return marks
 
 

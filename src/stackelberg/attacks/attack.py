@@ -50,8 +50,8 @@ class Attack(ABC):
         self,
         model: nn.Module,
         x: Float[Tensor, " B *shape"],
-        y: Int64[Tensor, " B"],
-        target: Int64[Tensor, " B"] | None = None,
+        y: Int64[Tensor, " N"],
+        target: Int64[Tensor, " N"] | None = None,
     ) -> Float[Tensor, " B *shape"]:
         """Attack `model` at inputs x in [low, high] with labels y; towards `target` labels if given.
 
@@ -81,6 +81,8 @@ def verified(hunt: Hunt) -> Tensor:
 
 def check_inputs(x: Tensor, ball: Ball) -> None:
     """Refuse inputs that are not finite or lie outside [low, high]."""
+    if not len(x):
+        return
     flat = x.flatten(1)
     finite = torch.isfinite(flat).all(1)
     if not finite.all():

@@ -188,6 +188,7 @@ def _transfer(moved: Tensor, sheet: Tensor, keys: Tensor, side: tuple[int, int],
     pattern = pattern.reshape(-1, 1, side[0] * side[1]) * _signs(keys, (channels, 1), 5)
     old = delta.gather(2, first)
     mixed = pattern + old / old.norm(dim=2, keepdim=True).clamp(min=1e-12)
-    mixed = mixed / mixed.norm(dim=2, keepdim=True).clamp(min=1e-12)
+    length = mixed.norm(dim=2, keepdim=True)
+    mixed = torch.where(length > 1e-3, mixed / length.clamp(min=1e-3), pattern)  # where the two cancel, the new one
     new = delta.scatter(2, second, 0.0).scatter(2, first, mixed * available[..., None])
     return sheet + new.view_as(sheet)

@@ -91,7 +91,7 @@ class SuiteResult:
         return int((self.broken_by == STANDING).sum())
 
 
-def schedule(ball: Ball, effort: Effort) -> list[Attack]:
+def schedule(ball: Ball, effort: str) -> list[Attack]:
     """The attacks of a suite in their order."""
     if ball.norm == "l0":
         times = {"fast": 1, "standard": 3, "max": 10}[effort]
@@ -136,7 +136,7 @@ class Suite:
     patience: int = 5000
 
     def __call__(
-        self, model: nn.Module, x: Float[Tensor, " B *shape"], y: Int64[Tensor, " B"]
+        self, model: nn.Module, x: Float[Tensor, " B *shape"], y: Int64[Tensor, " N"]
     ) -> Float[Tensor, " B *shape"]:
         """The worst point found for each example, [B, *shape]."""
         return self.run(model, x, y).x_adv
@@ -145,7 +145,7 @@ class Suite:
         self,
         model: nn.Module,
         x: Float[Tensor, " B *shape"],
-        y: Int64[Tensor, " B"],
+        y: Int64[Tensor, " N"],
         progress: Progress | None = None,
     ) -> SuiteResult:
         """Attack, and say which attack broke what; `progress` is called with every step when it ends.
@@ -161,6 +161,8 @@ class Suite:
                 run.take(attack)
                 if isinstance(attack, FGSM):
                     run.probe()
+            if run.steps and all(step.skipped for step in run.steps):
+                raise NoGradient(str(run.steps[0].skipped))
         by = run.broken_by
         return SuiteResult(
             x_adv=run.best,
@@ -266,7 +268,7 @@ class _Run:
 
 
 def suite(
-    ball: Ball, effort: Effort = "standard", seed: int = 0, precision: Precision = "auto", patience: int = 5000
+    ball: Ball, effort: str = "standard", seed: int = 0, precision: Precision = "auto", patience: int = 5000
 ) -> Suite:
     """The ensemble for a ball.
 

@@ -10,7 +10,7 @@ import typer
 from stackelberg.cli import options
 from stackelberg.cli.output import is_first_process, show
 from stackelberg.cli.progress import Ticker
-from stackelberg.errors import StackelbergError
+from stackelberg.errors import StackelbergError, unknown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,9 +54,12 @@ def command(
     """
     from stackelberg import data as sets
     from stackelberg import report as reports
+    from stackelberg.attacks.suite import EFFORTS
     from stackelberg.games.processes import launch
     from stackelberg.threat import Ball, parse_radius
 
+    if effort not in EFFORTS:
+        raise unknown("effort", effort, EFFORTS)
     if fail_under is not None and not 0 <= fail_under <= 1:
         raise StackelbergError(f"--fail-under must lie in [0, 1], got {fail_under:g}; for 80 % pass 0.8")
     ball = Ball(norm, parse_radius(eps))  # pyright: ignore[reportArgumentType]  # the ball checks the norm
@@ -81,6 +84,7 @@ def _network(source: str, name: str | None, width: int | None, examples: "Datase
     # an exported program or the user's own code knows its classes and shapes itself
     known = {"classes": len(examples.classes), "shape": examples.shape} if name else {}
     with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
         network = models.load(source, name, width=width, **known)  # pyright: ignore[reportArgumentType]
     for warning in said:
         if issubclass(warning.category, UserWarning):

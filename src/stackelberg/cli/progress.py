@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class Ticker:
-    """Counts examples towards a total; `ticker(done, total)` says how many are behind."""
+    """Counts examples towards a total; `ticker(done, total, words)` says how many are behind, and what goes on."""
 
     def __init__(self, task: str, shown: bool = True) -> None:
         self.task, self.shown, self.begun = task, shown, time.monotonic()
@@ -31,9 +31,9 @@ class Ticker:
         if self._bar:
             self._bar.stop()
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int, words: str) -> None:
         if self._bar:
-            self._bar.update(self._row, completed=done, total=total)
+            self._bar.update(self._row, completed=done, total=total, description=f"{self.task}: {words}")
         elif self.shown:
             seconds = time.monotonic() - self.begun
-            print(f"{self.task}: {done} of {total} examples ({seconds:.0f} s)", file=sys.stderr, flush=True)
+            print(f"{self.task}, {seconds:.0f} s, {done} of {total} done: {words}", file=sys.stderr, flush=True)

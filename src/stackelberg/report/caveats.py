@@ -221,7 +221,7 @@ def _jpeg(seen: Seen) -> Caveat | None:
         found="Most high-frequency coefficients of the images' 8x8 blocks are zero, as JPEG compression leaves them.",
         means="If these images are a compressed copy of exact ones (CIFAR-10 is published exact), the copy's error can"
         " be as large as 8/255, and accuracies differ from those published for the exact images.",
-        done="Nothing; compare with published numbers on the exact images only.",
+        done="The numbers here stand for the images as they are; compare them with others on the same copy only.",
     )
 
 

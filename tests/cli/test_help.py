@@ -1,0 +1,58 @@
+"""What every command has in common."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import stackelberg as sb
+
+COMMANDS = {
+    "demo": {"--out", "--seed", "--device", "--json"},
+    "train": {"--out", "--seed", "--device", "--devices", "--nodes", "--json", "--resume"},
+    "audit": {"--out", "--seed", "--device", "--devices", "--json", "--fail-under"},
+    "reproduce": {"--out", "--seed", "--device", "--json", "--list", "--table", "--force"},
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_the_options_and_an_example(stackelberg: Callable[..., Any], command: str) -> None:
+    answer = stackelberg(command, "--help")
+    assert answer.status == 0
+    assert f"Example:\n      stackelberg {command}" in answer.out
+    assert COMMANDS[command] <= set(answer.out.split())
+
+
+def test_the_commands_are_all_there(stackelberg: Callable[..., Any]) -> None:
+    answer = stackelberg("--help")
+    assert answer.status == 0
+    listed = answer.out.partition("Commands:")[2]
+    assert {line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2] != " "} == set(
+        COMMANDS
+    )
+
+
+def test_the_version(stackelberg: Callable[..., Any]) -> None:
+    assert stackelberg("--version").out == f"stackelberg {sb.__version__}\n"
+
+
+def test_a_bug_shows_its_traceback(stackelberg: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("stackelberg.data.load", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        stackelberg("train", "--data", "digits", "--eps", "0.1")
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    script = "import sys, stackelberg.cli; print([m for m in ('torch', 'scipy', 'matplotlib') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_python_dash_m_is_the_same_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "stackelberg", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"stackelberg {sb.__version__}\n")

@@ -31,9 +31,9 @@ def same(a, b) -> bool:
 def lent(net: nn.Module):
     """A net in train mode, one part in eval, one parameter frozen, with gradients."""
     net.train()
-    net.norm.eval()
+    net.get_submodule("norm").eval()
     F.cross_entropy(net(torch.rand(3, 2, 8, 8)), torch.tensor([0, 1, 2])).backward()
-    net.head.bias.requires_grad_(False)
+    net.get_parameter("head.bias").requires_grad_(False)
     return net
 
 
@@ -46,7 +46,7 @@ def test_a_lent_model_comes_back_exactly(batched):
         model.train()
         model(torch.rand(8, 2, 8, 8))  # even if somebody runs it in train mode
         model.eval()
-        assert not torch.equal(net.norm.running_mean, before[0]["norm.running_mean"])
+        assert not torch.equal(net.get_buffer("norm.running_mean"), before[0]["norm.running_mean"])
     assert same(before, snapshot(net))
 
 

@@ -4,8 +4,6 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from stackelberg.threat import Rate
-
 
 def show(record: dict[str, Any], words: str, as_json: bool) -> None:
     """Print the result on standard output, once, however many processes computed it."""
@@ -21,4 +19,6 @@ def is_first_process() -> bool:
 
 
 def _plain(value: Any) -> Any:
+    from stackelberg.threat import Rate
+
     return asdict(value) if isinstance(value, Rate) else str(value)

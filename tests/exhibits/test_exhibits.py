@@ -10,7 +10,7 @@ from torch import nn
 
 from stackelberg import models
 from stackelberg.exhibits import EXHIBITS, Outcome, Stage, named, reproduce
-from stackelberg.exhibits.four_cells import pgd20
+from stackelberg.exhibits.four_cells import _more, pgd20
 from stackelberg.exhibits.networks import Network
 from stackelberg.report import Report
 from stackelberg.threat import Ball, Rate
@@ -103,6 +103,11 @@ def test_four_cells_end_to_end(stage: Stage) -> None:
     result = reproduce(exhibit, stage)
     found = rates(result.outcome)
     cells = ["resnet18, standard", "resnet18, at", "vgg16, standard", "vgg16, at"]
+    values = {one.name: one.value for one in result.outcome.measured if one.value is not None}
+    assert all(0 <= p <= 1 for p in values.values())
+    significant = [all(p < 0.05 for name, p in values.items() if name.startswith(net)) for net in ("resnet18", "vgg16")]
+    near_zero = [found[f"{net}, standard: suite"].value < 0.05 for net in ("resnet18", "vgg16")]
+    assert result.outcome.holds == (all(significant) and all(near_zero))
     assert list(found) == [f"{c}: {what}" for c in cells for what in ("clean", "PGD-20", "suite", "certified")]
     for cell in cells:
         clean, pgd, suite, certified = (found[f"{cell}: {what}"] for what in ("clean", "PGD-20", "suite", "certified"))
@@ -117,6 +122,14 @@ def test_four_cells_end_to_end(stage: Stage) -> None:
     assert report.read_bytes() == before
     assert rates(again.outcome) == found
     assert Report.from_json(report).n == 30
+
+
+def test_networks_are_compared_image_by_image() -> None:
+    same = [True] * 90 + [False] * 10
+    better = [True] * 98 + [False] * 2
+    assert _more(better, same) == 2 * 0.5**8
+    assert _more(same, better) == 1
+    assert _more(same, same) == 1
 
 
 def test_pgd20_is_the_share_that_stands(coloured: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from stackelberg.data import Dataset
 from stackelberg.errors import StackelbergError
 from stackelberg.report import Report, audit, compare
-from stackelberg.report.page import comparison, headline, mcnemar, page
+from stackelberg.report.page import comparison, headline, page, paired
 from stackelberg.report.words import radius_words
 from stackelberg.threat import Ball, clopper_pearson
 
@@ -137,10 +137,10 @@ def test_comparison_counts_the_examples_on_which_two_differ(report: Report, othe
     for place in standing[:9]:
         fell[place] = "fgsm"
     weaker = report.model_copy(update={"examples": report.examples.model_copy(update={"fell_to": tuple(fell)})})
-    assert mcnemar(report, weaker) == (9, 0, pytest.approx(2 * 0.5**9))
-    assert mcnemar(report, report) == (0, 0, 1.0)
+    assert paired(report, weaker) == (9, 0, pytest.approx(2 * 0.5**9))
+    assert paired(report, report) == (0, 0, 1.0)
     elsewhere = report.model_copy(update={"data": report.data.model_copy(update={"name": "other"})})
-    assert mcnemar(report, elsewhere) is None
+    assert paired(report, elsewhere) is None
 
 
 def test_comparison_refuses_what_cannot_be_compared(report: Report, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stackelberg.errors import StackelbergError
-from stackelberg.threat import clopper_pearson
+from stackelberg.threat import clopper_pearson, mcnemar
 
 
 def tail(n: int, p: float, least: int, most: int) -> float:
@@ -53,6 +53,15 @@ def test_counting_the_failures_mirrors_the_interval(n, data):
     hits = data.draw(st.integers(0, n))
     rate, mirror = clopper_pearson(hits, n), clopper_pearson(n - hits, n)
     assert rate.low == pytest.approx(1 - mirror.high, abs=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(a=st.integers(0, 40), b=st.integers(0, 40))
+def test_mcnemar_counts_all_splits_at_least_as_uneven(a, b):
+    n = a + b
+    as_uneven = sum(math.comb(n, k) for k in range(n + 1) if abs(2 * k - n) >= abs(a - b))
+    assert mcnemar(a, b) == pytest.approx(min(1.0, as_uneven / 2**n))
+    assert mcnemar(a, b) == mcnemar(b, a)
 
 
 @pytest.mark.parametrize("arguments", [(-1, 5), (6, 5), (0, 0)])

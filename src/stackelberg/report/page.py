@@ -6,14 +6,13 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
-from scipy.stats import binomtest
 
 from stackelberg.errors import StackelbergError
 from stackelberg.files import write_text
 from stackelberg.report import pictures
 from stackelberg.report.records import Report
 from stackelberg.report.words import percent, radius_words, threat_words
-from stackelberg.threat import Ball
+from stackelberg.threat import Ball, mcnemar
 
 _NARROW = "\u202f"  # the space before a per cent sign
 
@@ -100,20 +99,18 @@ def compare(reports: Mapping[str, Report], path: str | os.PathLike[str]) -> None
 def comparison(reports: Mapping[str, Report]) -> str:
     """The page of `compare`."""
     names = list(reports)
-    against = [(names[0], other, mcnemar(reports[names[0]], reports[other])) for other in names[1:]]
+    against = [(names[0], other, paired(reports[names[0]], reports[other])) for other in names[1:]]
     return _templates().get_template("compare.html.jinja").render(reports=dict(reports), against=against)
 
 
-def mcnemar(a: Report, b: Report) -> tuple[int, int, float] | None:
+def paired(a: Report, b: Report) -> tuple[int, int, float] | None:
     """(standing in a alone, in b alone, p-value that neither is more robust) on the same examples, else None.
 
-    McNemar's exact test (1947): of the examples on which the two differ, each is as likely to fall either way. It
-    compares what stood the attacks, the upper ends.
+    It compares what stood the attacks, the upper ends.
     """
     if (a.data.name, a.data.index) != (b.data.name, b.data.index):
         return None
     pairs = list(zip(a.examples.fell_to, b.examples.fell_to, strict=True))
     only_a = sum(x is None and y is not None for x, y in pairs)
     only_b = sum(x is not None and y is None for x, y in pairs)
-    p = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
-    return only_a, only_b, p
+    return only_a, only_b, mcnemar(only_a, only_b)

@@ -2,6 +2,6 @@
 
 from stackelberg.threat import chance, payoff
 from stackelberg.threat.ball import Ball, Norm, parse_radius
-from stackelberg.threat.rate import Rate, clopper_pearson
+from stackelberg.threat.rate import Rate, clopper_pearson, mcnemar
 
-__all__ = ["Ball", "Norm", "Rate", "chance", "clopper_pearson", "parse_radius", "payoff"]
+__all__ = ["Ball", "Norm", "Rate", "chance", "clopper_pearson", "mcnemar", "parse_radius", "payoff"]

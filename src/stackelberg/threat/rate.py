@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from scipy.stats import beta
+from scipy.special import bdtr, betaincinv  # scipy.stats would cost a second at import
 
 from stackelberg.errors import StackelbergError
 
@@ -42,6 +42,18 @@ def clopper_pearson(hits: int, n: int, confidence: float = 0.95) -> Rate:
     if not 0 < confidence < 1:
         raise StackelbergError(f"confidence must lie in (0, 1), got {confidence}; for 95 % pass 0.95")
     tail = (1 - confidence) / 2
-    low = float(beta.ppf(tail, hits, n - hits + 1)) if hits > 0 else 0.0
-    high = float(beta.ppf(1 - tail, hits + 1, n - hits)) if hits < n else 1.0
+    low = float(betaincinv(hits, n - hits + 1, tail)) if hits > 0 else 0.0
+    high = float(betaincinv(hits + 1, n - hits, 1 - tail)) if hits < n else 1.0
     return Rate(hits / n, low, high, confidence, hits, n)
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """P-value of McNemar's exact test (1947) that two classifiers are equally good, judged on the same examples.
+
+    Of the only_a + only_b examples on which just one of them is right, each is as likely to be either's: twice the
+    smaller tail of a binomial distribution with p = 1/2, at most 1.
+
+    >>> mcnemar(0, 10) == 2 * 0.5**10
+    True
+    """
+    return min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)))

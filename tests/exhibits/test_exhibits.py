@@ -121,6 +121,7 @@ def test_four_cells_end_to_end(stage: Stage) -> None:
     again = reproduce(exhibit, stage, force=True)  # networks and audits are taken as they are
     assert report.read_bytes() == before
     assert rates(again.outcome) == found
+    assert again.environment.seconds > Report.from_json(report).environment.seconds  # the kept audits count
     assert Report.from_json(report).n == 30
 
 

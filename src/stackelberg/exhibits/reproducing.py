@@ -25,6 +25,7 @@ def reproduce(exhibit: Exhibit, stage: Stage, force: bool = False) -> Result:
     stage.say(f"{exhibit.id}: {exhibit.title}")
     begun = time.perf_counter()
     stage.used.clear()
+    stage.kept = 0.0
     outcome = exhibit.run(stage)
     used = list(dict.fromkeys(stage.used))
     result = Result(
@@ -38,7 +39,7 @@ def reproduce(exhibit: Exhibit, stage: Stage, force: bool = False) -> Result:
         networks=tuple(networks.provenance(name, stage.runs) for name in used),
         outcome=outcome,
         command=command(exhibit, stage.seed),
-        environment=environment(_anywhere(stage), 1, time.perf_counter() - begun),
+        environment=environment(_anywhere(stage), 1, time.perf_counter() - begun + stage.kept),
     )  # pyright: ignore[reportCallIssue]  # the version has a default
     result.to_json(path)
     return result

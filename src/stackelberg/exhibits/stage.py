@@ -31,6 +31,7 @@ class Stage:
         device: "cpu", "cuda" or "auto".
         say: tells the user how far it is.
         used: names of the networks it asked for.
+        kept: seconds that audits taken from before have cost.
     """
 
     out: Path
@@ -39,6 +40,7 @@ class Stage:
     device: str = "auto"
     say: Callable[[str], None] = print
     used: list[str] = field(default_factory=list)
+    kept: float = 0.0
 
     def network(self, network: Network) -> nn.Module:
         """A trained network in evaluation mode, on the device."""
@@ -69,6 +71,7 @@ class Stage:
                 and report.data.name == test.name
             )
             if same:
+                self.kept += report.environment.seconds
                 return report
 
         def tell(done: int, total: int, words: str) -> None:

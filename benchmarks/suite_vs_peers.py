@@ -1,92 +1,132 @@
 """Is the suite as strong as AutoAttack's standard version, and how much faster, on the same examples?
 
-AutoAttack (github.com/fra31/auto-attack) is no dependency: put a checkout of it on PYTHONPATH, else only ours runs.
-Processor seconds are compared beside wall seconds, since they hardly move with the load of the machine.
+The peers are no dependencies. Put a checkout of AutoAttack (github.com/fra31/auto-attack) on PYTHONPATH and install
+Foolbox, torchattacks or ART (torchattacks asks for torchvision) to have them run; a tool that is not there is left
+out. Rows are written as they come, and a row that is there already is not made again. Processor seconds stand beside
+wall seconds, since they hardly move with the load of the machine.
 
-    PYTHONPATH=auto-attack python benchmarks/suite_vs_peers.py runs/a --data cifar10 --eps 8/255 [--norm linf] [--n 256]
+    PYTHONPATH=auto-attack python benchmarks/suite_vs_peers.py runs/a --data cifar10 --eps 8/255 [--norm l2] [--n 256]
+    python benchmarks/suite_vs_peers.py --table
 """
 
 import argparse
 import importlib.util
 import json
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from attack_step import conditions
-from stackelberg.attacks import suite
+from peers import PEERS
+from stackelberg.attacks import PGD, suite, untouched
 from stackelberg.data import load
 from stackelberg.files import write_text
 from stackelberg.models import load as load_model
-from stackelberg.threat import Ball, parse_radius
+from stackelberg.threat import Ball, clopper_pearson, parse_radius
 
-PEER_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+Tool = Callable[[nn.Module, Tensor, Tensor, Ball], Tensor]
 
-
-def by_autoattack(model: nn.Module, x: Tensor, y: Tensor, ball: Ball) -> Tensor:
-    """The standard version, fixed seed."""
-    from autoattack import AutoAttack  # pyright: ignore[reportMissingImports]
-
-    attack = AutoAttack(
-        model,
-        norm=PEER_NORMS[ball.norm],
-        eps=ball.radius,
-        seed=0,
-        version="standard",
-        device=str(x.device),
-        verbose=False,
-    )
-    return attack.run_standard_evaluation(x, y, bs=256)
+OURS: dict[str, Tool] = {
+    "stackelberg suite": lambda model, x, y, ball: suite(ball)(model, x, y),
+    "stackelberg suite fast": lambda model, x, y, ball: suite(ball, effort="fast")(model, x, y),
+    "stackelberg pgd-50": lambda model, x, y, ball: PGD(ball, 50)(model, x, y),
+}
 
 
-def by_us(model: nn.Module, x: Tensor, y: Tensor, ball: Ball) -> Tensor:
-    """The suite at its standard effort."""
-    return suite(ball)(model, x, y)
+def measured(tool: Tool, model: nn.Module, x: Tensor, y: Tensor, ball: Ball) -> dict[str, float | int]:
+    """How many stand after the tool, judged here in float32 and only inside the ball, and what it cost."""
+    wall, processor = time.perf_counter(), time.process_time()
+    moved = tool(model, x, y, ball)
+    wall, processor = time.perf_counter() - wall, time.process_time() - processor
+    with torch.no_grad():
+        right = model(x).argmax(1) == y
+        fallen = (model(moved).argmax(1) != y) & (ball.distance(moved, x) <= ball.radius * (1 + 1e-5) + 1e-7)
+    standing = int((right & ~fallen).sum())
+    return {"clean": int(right.sum()), "robust": standing, "seconds": wall, "processor_seconds": processor}
+
+
+def case(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    """Run every tool that is asked for on one network, ball and set of examples; save after each."""
+    model = load_model(arguments.model)
+    if arguments.logits_times != 1.0:
+        model = Scaled(model, arguments.logits_times)
+    x, y = load(arguments.data, "test").take(arguments.n).batch(slice(None))
+    ball = Ball(arguments.norm, parse_radius(arguments.eps))
+    key = {
+        "model": Path(arguments.model).name + (f" x{arguments.logits_times:g}" if arguments.logits_times != 1 else ""),
+        "data": arguments.data,
+        "norm": ball.norm,
+        "radius": arguments.eps,
+        "n": len(x),
+    }
+    tools = OURS | {name: tool for name, (module, tool) in PEERS.items() if importlib.util.find_spec(module)}
+    for name in arguments.tools or tools:
+        old = [row for row in rows if row["tool"] == name and all(row[k] == v for k, v in key.items())]
+        if name not in tools or (old and not arguments.again):
+            continue
+        with untouched(model):
+            row = key | {"tool": name} | measured(tools[name], model, x, y, ball)
+        row |= {"threads": torch.get_num_threads(), "when": datetime.now(UTC).isoformat(timespec="seconds")}
+        rows[:] = [r for r in rows if r not in old] + [row]
+        write_text(arguments.out, json.dumps({"conditions": conditions(), "rows": rows}, indent=1) + "\n")
+        print(f"{name}: {row['robust']} of {row['clean']} stand, processor {row['processor_seconds']:.1f} s", flush=True)
+
+
+class Scaled(nn.Module):
+    """A network whose logits are multiplied: the same decisions, and cross entropy whose gradients vanish."""
+
+    def __init__(self, net: nn.Module, times: float) -> None:
+        super().__init__()
+        self.net, self.times = net, times
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The logits [B, K], multiplied."""
+        return self.times * self.net(x)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """One line for a network and ball: what stands, its interval, and the ratio of processor time to our suite."""
+    lines = [
+        "| network | ball | n | tool | robust accuracy (95 % interval) | processor s | ratio |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    keys = ("model", "norm", "radius", "n")
+    for row in sorted(rows, key=lambda row: (*(str(row[k]) for k in keys), row["tool"] not in OURS, row["tool"])):
+        base = [r for r in rows if r["tool"] == "stackelberg suite" and all(r[k] == row[k] for k in keys)]
+        ratio = f"{row['processor_seconds'] / base[0]['processor_seconds']:.1f}" if base else ""
+        rate = clopper_pearson(row["robust"], row["n"])
+        lines.append(
+            f"| {row['model']} | {row['norm']} {row['radius']} | {row['n']} | {row['tool']} | "
+            f"{row['robust']}/{row['n']} = {rate.value:.3f} ({rate.low:.3f} to {rate.high:.3f}) | "
+            f"{row['processor_seconds']:.0f} | {ratio} |"
+        )
+    return "\n".join(lines)
 
 
 def main() -> None:
-    """Run both on the same examples, print a table, write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("model", help="a run directory, or anything else that models.load reads")
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--norm", default="linf", choices=list(PEER_NORMS))
+    """Run a case, or print the table of all that were run."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("model", nargs="?", help="a run directory, or anything else that models.load reads")
+    parser.add_argument("--data", default="cifar10")
+    parser.add_argument("--norm", default="linf", choices=["linf", "l2", "l1"])
     parser.add_argument("--eps", default="8/255")
     parser.add_argument("--n", type=int, default=256)
+    parser.add_argument("--logits-times", type=float, default=1.0)
+    parser.add_argument("--tools", nargs="*")
+    parser.add_argument("--again", action="store_true", help="make rows again that are there already")
+    parser.add_argument("--table", action="store_true")
     parser.add_argument("--out", default="benchmarks/results/suite_vs_peers.json")
     arguments = parser.parse_args()
-    model = load_model(arguments.model)
-    x, y = load(arguments.data, "test").take(arguments.n).batch(slice(None))
-    ball = Ball(arguments.norm, parse_radius(arguments.eps))
-    tools = {"stackelberg": by_us}
-    if importlib.util.find_spec("autoattack") is not None:
-        tools["autoattack"] = by_autoattack
-    rows = []
-    with torch.no_grad():
-        clean = int((model(x).argmax(1) == y).sum())
-    for name, attack in tools.items():
-        wall, processor = time.perf_counter(), time.process_time()
-        moved = attack(model, x, y, ball)
-        wall, processor = time.perf_counter() - wall, time.process_time() - processor
-        with torch.no_grad():
-            robust = int((model(moved).argmax(1) == y).sum())
-        rows.append({"tool": name, "robust": robust, "seconds": wall, "processor_seconds": processor})
-        print(
-            f"{name:>12}: {robust} of {len(x)} stand ({clean} right unmoved), {wall:.1f} s, processor {processor:.1f} s"
-        )
-    result = {
-        "conditions": conditions(),
-        "model": Path(arguments.model).name,
-        "data": arguments.data,
-        "norm": ball.norm,
-        "radius": ball.radius,
-        "n": len(x),
-        "clean": clean,
-        "rows": rows,
-    }
-    write_text(arguments.out, json.dumps(result, indent=1) + "\n")
-    print(f"written to {arguments.out}")
+    rows = json.loads(Path(arguments.out).read_text())["rows"] if Path(arguments.out).exists() else []
+    if arguments.model is not None:
+        case(arguments, rows)
+    if arguments.table:
+        print(table(rows))
 
 
 if __name__ == "__main__":

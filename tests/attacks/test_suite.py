@@ -51,7 +51,7 @@ def test_a_standing_example_shows_its_largest_margin(digits):
     reached = margin(net(result.x_adv), y)[left]
     assert (reached > margin(net(x), y)[left]).all()
     few = margin(net(PGD(ball, 10, stop=False)(net, x, y)), y)[left]
-    assert (reached >= few - 0.05).all()
+    assert (reached >= few - 0.05 - 0.03 * few.abs()).all()
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
@@ -118,6 +118,20 @@ def test_masked_gradients_leave_their_signs(digits):
     assert result.steps[-1].name == "square-400"
 
 
+def test_an_example_is_not_given_up_where_the_gradients_mislead(digits):
+    net, x, y = digits
+
+    class Misled(nn.Module):
+        def forward(self, x):
+            return net(2 * x.detach() - x)  # the same logits; every gradient points the other way
+
+    result = make(Ball("linf", 0.1), "fast").run(Misled(), x, y)
+    patient = Square(Ball("linf", 0.1), 5000)(Misled(), x, y)
+    assert result.zero_gradient == 0
+    assert result.square_beats_gradients > 20
+    assert result.robust <= int((net(patient).argmax(1) == y).sum()) + 1
+
+
 def test_without_any_gradient_only_the_scores_are_left(digits):
     net, x, y = digits
 
@@ -146,7 +160,11 @@ def test_more_examples_than_a_chunk_change_nothing(linear, monkeypatch):
 
 def test_effort_and_norm_choose_the_attacks():
     linf = {effort: suite(Ball("linf", 0.1), effort).attacks for effort in ("fast", "standard", "max")}
-    assert [a.queries for attacks in linf.values() for a in attacks if isinstance(a, Square)] == [100, 300, 5000]
+    squares = {effort: [a for a in attacks if isinstance(a, Square)] for effort, attacks in linf.items()}
+    assert {effort: len(found) for effort, found in squares.items()} == {"fast": 1, "standard": 2, "max": 2}
+    assert all(a.within is None and not getattr(a, "gates", ()) for a in linf["max"] if a.precision == "auto")
+    names = [a.name for a in linf["standard"]]
+    assert len(set(names)) == len(names)
     assert not any(isinstance(a, Square) for a in suite(Ball("l1", 1.0)).attacks)
     assert not any(isinstance(a, APGD | Square) for a in suite(Ball("l0", 5)).attacks)
 

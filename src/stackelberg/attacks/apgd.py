@@ -6,6 +6,7 @@ point. In l1 the step changes few coordinates, as many as the best point so far 
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -197,6 +198,7 @@ class APGD(Attack):
         loss: "ce", "cw", "dlr", or "dlr-targeted": towards each of the `targets` nearest other classes in turn (a
             margin takes the place of the ratio where there are fewer than four classes).
         targets: how many classes "dlr-targeted" tries.
+        start: "random" in the ball, or "worst": the worst point so far, with first steps of a quarter radius.
     """
 
     ball: Ball
@@ -204,6 +206,7 @@ class APGD(Attack):
     restarts: int = 1
     loss: str = "ce"
     targets: int = 9
+    start: Literal["random", "worst"] = "random"
 
     def __post_init__(self) -> None:
         if self.ball.norm == "l0":
@@ -217,8 +220,10 @@ class APGD(Attack):
 
     @property
     def name(self) -> str:
-        """For example apgd-ce-100 or apgd-dlr-targeted-100x2."""
-        return f"apgd-{self.loss}-{self.steps}" + (f"x{self.restarts}" if self.restarts > 1 else "")
+        """For example apgd-ce-100, apgd-dlr-targeted-100x2 or apgd-cw-20-worst-float32."""
+        parts = ["apgd", self.loss, str(self.steps) + (f"x{self.restarts}" if self.restarts > 1 else "")]
+        parts += ["worst"] * (self.start == "worst") + [self.precision] * (self.precision != "auto")
+        return "-".join(parts)
 
     def search(self, hunt: Hunt) -> None:
         if self.loss == TARGETED and hunt.target is None:
@@ -229,7 +234,7 @@ class APGD(Attack):
             self._from_random(hunt, goal, restart)
 
     def _search_targets(self, hunt: Hunt) -> None:
-        index = hunt.standing()
+        index = hunt.standing(self.within)
         if not len(index):
             return
         table = torch.zeros(len(hunt.x), 0, dtype=torch.long, device=hunt.x.device)
@@ -240,7 +245,11 @@ class APGD(Attack):
                 self._from_random(hunt, goal_towards(table[:, rank], hunt), restart * table.shape[1] + rank)
 
     def _from_random(self, hunt: Hunt, goal: Goal, number: int) -> None:
-        index = hunt.standing()
-        if len(index):
+        index = hunt.standing(self.within)
+        if not len(index):
+            return
+        if self.start == "worst":
+            climb(hunt, index, hunt.best[index], goal, self.steps, length=0.25)
+        else:
             start = self.ball.sample(hunt.x[index], chance.fold(hunt.keys[index], number))
             ascent_by_radii(hunt, index, start, goal, self.steps)

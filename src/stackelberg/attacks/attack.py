@@ -29,12 +29,15 @@ class Attack(ABC):
         seed: of the noise; together with an example's content it decides all of that example's random numbers.
         precision: of the gradients ("auto": bfloat16 where the hardware gains by it); successes are always float32.
         stop: whether an example is left alone at its first success; False goes on to the largest margin.
+        within: pass over examples whose margin, by what came before, is still larger than this share of the clean
+            one; None passes over none. Of use in a suite.
     """
 
     ball: Ball
     seed: int = 0
     precision: Precision = "auto"
     stop: bool = True
+    within: float | None = None
 
     @property
     def name(self) -> str:
@@ -43,7 +46,7 @@ class Attack(ABC):
 
     @abstractmethod
     def search(self, hunt: Hunt) -> None:
-        """The attack itself: show the hunt points in ball and box for the examples of `hunt.standing()`."""
+        """The attack itself: show the hunt points in ball and box for the examples of `hunt.standing(self.within)`."""
 
     @final
     def __call__(

@@ -31,6 +31,7 @@ class Hunt:
         stop: whether an example is left alone once the user's own module errs on it.
         best: the point of largest value seen so far [B, *shape]; for a broken example a verified point.
         value: its margin [B] in logit units: max_{k != y} z_k - z_y, or towards a target z_t - max_{k != t} z_k.
+        opening: the margin at the clean input [B].
         broken: on which examples the user's own module errs, in float32, at `best` [B].
         flat: where some input gradient was exactly zero in every coordinate [B].
     """
@@ -45,17 +46,10 @@ class Hunt:
         target: Int64[Tensor, " B"] | None = None,
         stop: bool = True,
     ) -> None:
-        self.oracle, self.ball, self.x, self.y, self.keys, self.target, self.stop = (
-            oracle,
-            ball,
-            x,
-            y,
-            keys,
-            target,
-            stop,
-        )
+        self.oracle, self.ball, self.x, self.y, self.keys = oracle, ball, x, y, keys
+        self.target, self.stop = target, stop
         self.best = x.clone()
-        self.value = torch.full((len(x),), -torch.inf, device=x.device)
+        self.value = self.opening = torch.full((len(x),), -torch.inf, device=x.device)
         self.broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.flat = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self._doubted = torch.zeros(len(x), device=x.device)  # fast values up to this one were false alarms
@@ -63,13 +57,20 @@ class Hunt:
     def open(self) -> None:
         """Score the clean inputs by the user's own module; an example that it already gets wrong is broken there."""
         index = torch.arange(len(self.x), device=self.x.device)
-        self.value = self.score(self.oracle.exact(self.x), index)
+        self.opening = self.score(self.oracle.exact(self.x), index)
+        self.value = self.opening.clone()
         if self.stop:
             self.broken = self.value > 0
 
-    def standing(self) -> Int64[Tensor, " b"]:
-        """The examples still to be attacked."""
-        return (~self.broken).nonzero()[:, 0]
+    def standing(self, within: float | None = None) -> Int64[Tensor, " b"]:
+        """The examples still to be attacked; of them those whose margin has shrunk to `within` of the clean one.
+
+        Where a gradient was zero the margin says nothing, so those examples always belong.
+        """
+        left = ~self.broken
+        if within is not None:
+            left &= (self.value >= within * self.opening) | self.flat
+        return left.nonzero()[:, 0]
 
     def score(self, logits: Float[Tensor, "b K"], index: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
         """The margin of the adversary at these logits; above 0 is success, and a logit that is NaN is one, too."""

@@ -74,7 +74,7 @@ class PGD(Attack):
     def search(self, hunt: Hunt) -> None:
         goal = goal_for(self.payoff, hunt)
         for restart in range(self.restarts):
-            index = hunt.standing()
+            index = hunt.standing(self.within)
             if not len(index):
                 return
             x = hunt.x[index]
@@ -113,7 +113,7 @@ class FGSM(Attack):
     payoff: str = "ce"
 
     def search(self, hunt: Hunt) -> None:
-        index = hunt.standing()
+        index = hunt.standing(self.within)
         if len(index):
             x = hunt.x[index]
             gradient, _ = hunt.ask(index, x, goal_for(self.payoff, hunt))

@@ -6,6 +6,7 @@ Where this breaks what the gradient attacks could not, the gradients are masked.
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -28,12 +29,18 @@ class Square(Attack):
         queries: at most, per example and restart, the start included.
         restarts: independent random starts.
         area: of the first windows, as a share of the image.
+        start: "stripes" (l2: tiles) as published, or "worst": the worst point so far, with small windows at once.
+        gates: pairs (queries, share): after so many queries an example is given up whose margin is still larger than
+            this share of its clean one. An example is never given up that has shown a zero gradient, or on which this
+            search has already come further than the attacks before it: there the gradients are not to be believed.
     """
 
     ball: Ball
     queries: int = 5000
     restarts: int = 1
     area: float = 0.8
+    start: Literal["stripes", "worst"] = "stripes"
+    gates: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.ball.norm not in ("linf", "l2"):
@@ -49,11 +56,12 @@ class Square(Attack):
     @property
     def name(self) -> str:
         """For example square-5000."""
-        return f"square-{self.queries}" + (f"x{self.restarts}" if self.restarts > 1 else "")
+        times = f"x{self.restarts}" if self.restarts > 1 else ""
+        return f"square-{self.queries}{times}" + ("-worst" if self.start == "worst" else "")
 
     def search(self, hunt: Hunt) -> None:
         for restart in range(self.restarts):
-            index = hunt.standing()
+            index = hunt.standing(self.within)
             if not len(index):
                 return
             keys = chance.fold(hunt.keys[index], restart)
@@ -63,23 +71,28 @@ class Square(Attack):
         x = hunt.x[index]
         sheet = _sheet(x)
         begin, propose = (_stripes, _window) if self.ball.norm == "linf" else (_tiles, _transfer)
-        moved = self._back(begin(sheet, keys, self.ball), sheet, x)
+        worst, gates = self.start == "worst", dict(self.gates)
+        before = hunt.value.clone()
+        moved = hunt.best[index] if worst else self._back(begin(sheet, keys, self.ball), x)
         value = hunt.score(hunt.look(index, moved), index)
         for query in range(1, self.queries):
             left = ~hunt.broken[index]
+            if query in gates:
+                unbelieved = hunt.flat[index] if worst else hunt.flat[index] | (value > before[index])
+                left &= (value >= gates[query] * hunt.opening[index]) | unbelieved
             if not left.all():
                 index, keys, x, sheet, moved, value = (t[left] for t in (index, keys, x, sheet, moved, value))
             if not len(index):
                 return
-            side = _side(sheet.shape[2:], self.area * _shrink(query, self.queries))
+            side = _side(sheet.shape[2:], self.area * _shrink(query, self.queries, worst))
             tried = propose(moved.view_as(sheet), sheet, chance.fold(keys, query), side, self.ball)
-            tried = self._back(tried, sheet, x)
+            tried = self._back(tried, x)
             new = hunt.score(hunt.look(index, tried), index)
             better = new > value
             moved = torch.where(better.view(-1, *[1] * (x.dim() - 1)), tried, moved)
             value = torch.where(better, new, value)
 
-    def _back(self, moved: Tensor, sheet: Tensor, x: Tensor) -> Tensor:
+    def _back(self, moved: Tensor, x: Tensor) -> Tensor:
         """Into the box (which only shortens the move), and to the input's own shape."""
         return moved.clamp(self.ball.low, self.ball.high).view_as(x)
 
@@ -89,9 +102,13 @@ def _sheet(x: Float[Tensor, " B *shape"]) -> Float[Tensor, "B C H W"]:
     return x if x.dim() == 4 else x.reshape(len(x), 1, 1, -1)
 
 
-def _shrink(query: int, queries: int) -> float:
-    """How much of the first windows' area is left after `query` of `queries`: halved along the schedule for 10,000."""
-    place = query * 10_000 / queries if queries < 10_000 else query
+def _shrink(query: int, queries: int, worst: bool = False) -> float:
+    """How much of the first windows' area is left after `query` of `queries`: halved along the schedule for 10,000.
+
+    From the worst point so far the schedule begins at its 600th query, where the windows are a sixteenth.
+    """
+    first = 600 if worst else 0
+    place = first + query * (10_000 - first) / queries if queries < 10_000 else first + query
     return 2.0 ** -sum(place > mark for mark in HALVINGS)
 
 

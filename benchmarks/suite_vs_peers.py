@@ -74,7 +74,9 @@ def case(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
         row |= {"threads": torch.get_num_threads(), "when": datetime.now(UTC).isoformat(timespec="seconds")}
         rows[:] = [r for r in rows if r not in old] + [row]
         write_text(arguments.out, json.dumps({"conditions": conditions(), "rows": rows}, indent=1) + "\n")
-        print(f"{name}: {row['robust']} of {row['clean']} stand, processor {row['processor_seconds']:.1f} s", flush=True)
+        print(
+            f"{name}: {row['robust']} of {row['clean']} stand, processor {row['processor_seconds']:.1f} s", flush=True
+        )
 
 
 class Scaled(nn.Module):

@@ -2,6 +2,7 @@
 
 import warnings
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int64
@@ -10,12 +11,13 @@ from torch.fx.node import map_aggregate
 
 from stackelberg.attacks import untouched
 from stackelberg.certify.certificate import Certificate, Unsupported
-from stackelberg.certify.region import TINY, Region, gamma, input_region, rounding_of
+from stackelberg.certify.region import TINY, Region, gamma, input_region, rounding_of, without_rounding, working
 from stackelberg.certify.rules import affine
 from stackelberg.certify.table import FUNCTIONS, METHODS, MODULES, VIEWS
 from stackelberg.threat import Ball
 
 _ENTRIES = 1 << 25  # of the margins' weights [B, K, n] held at a time
+_bounds: "WeakKeyDictionary[nn.Module, tuple[_Bounds, nn.Linear | None]]" = WeakKeyDictionary()
 
 
 def interval(
@@ -47,10 +49,27 @@ def interval(
         graph, head = _split(_traced(model))
         bounds = _Bounds(graph)
         margins = [
-            _margins(bounds.region(input_region(part, ball)), head, labels)
+            _gaps(bounds.region(input_region(part, ball)), head, labels).scatter(1, labels[:, None], torch.inf).amin(1)
             for part, labels in zip(x.split(batch_size), y.split(batch_size), strict=True)
         ]
     return Certificate("ibp", ball, torch.cat(margins) if margins else x.new_zeros(0, dtype=torch.float64))
+
+
+def interval_gaps(
+    model: nn.Module, x: Float[Tensor, " B *shape"], y: Int64[Tensor, " B"], ball: Ball
+) -> Float[Tensor, "B K"]:
+    """The bounds of `interval` on z_y - z_k for each k, differentiable in the parameters: to train by, no proof.
+
+    In the precision of x and without room for rounding. Batch normalisation counts with its running statistics. The
+    network is traced once and must keep its structure; entry y is 0.
+    """
+    if model not in _bounds:
+        graph, head = _split(_traced(model))
+        _bounds[model] = _Bounds(graph), head
+    bounds, head = _bounds[model]
+    with without_rounding(x.dtype):
+        gaps = _gaps(bounds.region(input_region(x, ball)), head, y)
+    return gaps.scatter(1, y[:, None], 0.0)
 
 
 def _traced(model: nn.Module) -> fx.GraphModule:
@@ -79,40 +98,35 @@ def _split(graph: fx.GraphModule) -> tuple[fx.GraphModule, nn.Linear | None]:
     return graph, layer
 
 
-def _margins(region: Region, head: nn.Linear | None, y: Tensor) -> Tensor:
-    """The lower bound of min over k != y of z_y - z_k, [B], from the activations before `head` (or from logits)."""
+def _gaps(region: Region, head: nn.Linear | None, y: Tensor) -> Tensor:
+    """Lower bounds of z_y - z_k, [B, K], from the activations before `head` (or from logits); entry y says nothing."""
     if head is None:
         if region.low.dim() != 2:
             raise Unsupported(f"interval bounds need logits [B, K], this network returns shape {tuple(region.shape)}")
-        own = region.low.gather(1, y[:, None])
-        gaps = own - region.high
-    elif region.origin is not None:
-        gaps = _single_layer(region, head, y)
-    else:
-        gaps = _last_layer(region, head, y)
-    return gaps.scatter(1, y[:, None], torch.inf).amin(1)
+        return region.low.gather(1, y[:, None]) - region.high
+    return _last_layer(region, head, y) if region.origin is None else _single_layer(region, head, y)
 
 
 def _last_layer(region: Region, head: nn.Linear, y: Tensor) -> Tensor:
     """Lower bounds [B, K] of z_y - z_k = (w_y - w_k) a + b_y - b_k, less the rounding of both logits."""
-    weight = head.weight.double()
-    bias = weight.new_zeros(len(weight)) if head.bias is None else head.bias.double()
+    weight = working(head.weight)
+    bias = weight.new_zeros(len(weight)) if head.bias is None else working(head.bias)
     rate = gamma(head.in_features + 1, products=True)
     logits = region.centre @ weight.T + bias
     slack = rate * (region.magnitude @ weight.abs().T + bias.abs()) + TINY
     gaps = logits.gather(1, y[:, None]) - logits - slack.gather(1, y[:, None]) - slack
-    chunk = max(1, _ENTRIES // weight.numel())
-    for start in range(0, len(y), chunk):
-        rows = slice(start, start + chunk)
-        apart = (weight[y[rows], None] - weight).abs()  # [., K, n]
-        gaps[rows] -= torch.bmm(apart, region.radius[rows, :, None])[..., 0]
-    return gaps
+    chunk, radius = max(1, _ENTRIES // weight.numel()), region.radius
+    apart = [
+        torch.bmm((weight[labels, None] - weight).abs(), spread[:, :, None])[..., 0]  # |w_y - w_k| [., K, n]
+        for labels, spread in zip(y.split(chunk), radius.split(chunk), strict=True)
+    ]
+    return gaps - torch.cat(apart)
 
 
 def _single_layer(region: Region, head: nn.Linear, y: Tensor) -> Tensor:
     """As `_last_layer` where the whole network is one affine map: all pairs (w_j - w_k) at once, with dual norms."""
-    weight = head.weight.double()
-    bias = weight.new_zeros(len(weight)) if head.bias is None else head.bias.double()
+    weight = working(head.weight)
+    bias = weight.new_zeros(len(weight)) if head.bias is None else working(head.bias)
     pairs = (weight[:, None] - weight).flatten(0, 1)
     both = affine(region, nn.functional.linear, pairs, (bias[:, None] - bias).flatten(), head.in_features)
     low = both.low.view(len(y), len(weight), len(weight))

@@ -21,7 +21,25 @@ from stackelberg.threat import Ball
 
 TINY = 2.0**-120  # pays for products and sums that underflow: far more than 2^-126 for each of them
 Constant: TypeAlias = Tensor | float | int
-_unit: ContextVar[tuple[float, float]] = ContextVar("roundoff", default=(2.0**-24, 0.0))
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Whose roundings are paid for, and in which precision the bounds are computed.
+
+    Attributes:
+        unit: roundoff of the network's arithmetic; 0 to pay for none.
+        factors: relative error of a product's factors taken together.
+        dtype: of the bounds.
+    """
+
+    unit: float = 2.0**-24
+    factors: float = 0.0
+    dtype: torch.dtype = torch.float64
+
+
+_SINGLE = Arithmetic()
+_arithmetic: ContextVar[Arithmetic] = ContextVar("arithmetic", default=_SINGLE)
 
 
 @contextlib.contextmanager
@@ -34,18 +52,34 @@ def rounding_of(model: torch.nn.Module) -> Iterator[None]:
     kinds = [p for p in model.parameters() if p.is_floating_point()]
     unit = max((torch.finfo(p.dtype).eps / 2 for p in kinds), default=2.0**-24)
     factors = 2.0**-9 if any(p.is_cuda for p in kinds) else 0.0  # (1 + 2^-11)^2 - 1 < 2^-9
-    token = _unit.set((unit, factors))
+    with _arithmetic_of(Arithmetic(unit, factors)):
+        yield
+
+
+@contextlib.contextmanager
+def _arithmetic_of(arithmetic: Arithmetic) -> Iterator[None]:
+    token = _arithmetic.set(arithmetic)
     try:
         yield
     finally:
-        _unit.reset(token)
+        _arithmetic.reset(token)
+
+
+def without_rounding(dtype: torch.dtype) -> contextlib.AbstractContextManager[None]:
+    """Inside, bounds are computed in `dtype` and pay for no rounding: quick, differentiable, and no proof."""
+    return _arithmetic_of(Arithmetic(0.0, 0.0, dtype))
+
+
+def working(values: Tensor) -> Tensor:
+    """In the precision of the bounds."""
+    return values.to(_arithmetic.get().dtype)
 
 
 def gamma(roundings: int, products: bool = False) -> float:
     """The relative error after so many roundings, with two more for the bound's own arithmetic."""
-    unit, factors = _unit.get()
-    part = (roundings + 2) * unit
-    return math.inf if part >= 0.5 else part / (1 - part) + (factors if products else 0.0)
+    now = _arithmetic.get()
+    part = (roundings + 2) * now.unit
+    return math.inf if part >= 0.5 else part / (1 - part) + (now.factors if products else 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +177,7 @@ def reach(ball: Ball) -> float:
 
 def input_region(x: Tensor, ball: Ball) -> Region:
     """The box around ball and box together, and for l2, l1, l0 the ball itself for the first affine layer."""
-    centre = x.double()
+    centre = working(x)
     moves = (math.inf if reach(ball) >= 1 else 0.0) if ball.norm == "l0" else reach(ball)
     low, high = (centre - moves).clamp(min=ball.low), (centre + moves).clamp(max=ball.high)
     if ball.norm == "linf":

@@ -13,16 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stackelberg.certify.certificate import Unsupported
-from stackelberg.certify.region import TINY, Constant, Origin, Region, gamma, widened
+from stackelberg.certify.region import TINY, Constant, Origin, Region, gamma, widened, working
 
 
 def affine(
     region: Region, apply: Callable[[Tensor, Tensor], Tensor], weight: Tensor, bias: Tensor | None, terms: int
 ) -> Region:
     """W a + b for `apply(input, weight)` linear in both, with `terms` products in each sum."""
-    w, size = weight.double(), weight.double().abs()
+    w, size = working(weight), working(weight).abs()
     rate = gamma(terms + 1, products=True)
-    shift = torch.zeros((), dtype=torch.float64) if bias is None else bias.double()
+    shift = w.new_zeros(()) if bias is None else working(bias)
     shift = shift.view(-1, *[1] * (region.low.dim() - 2)) if bias is not None and weight.dim() > 2 else shift
     middle = apply(region.centre, w) + shift
     # |W| (r + gamma (|mu| + r)) + gamma |b|: the interval and the rounding in one product
@@ -32,7 +32,7 @@ def affine(
         start = region.origin
         through = apply(start.centre, w) + shift
         slack = apply(start.error + rate * region.magnitude, size) + rate * shift.abs() + TINY
-        slack = slack + _dual(start, weight.double())
+        slack = slack + _dual(start, w)
         low, high = torch.maximum(low, through - slack), torch.minimum(high, through + slack)
     return Region(low, high)
 
@@ -69,8 +69,8 @@ def conv2d(
 
 def scaled(region: Region, factor: Constant, shift: Constant) -> Region:
     """factor * a + shift elementwise, with constants; at most six roundings however the network orders them."""
-    factor = factor.double() if isinstance(factor, Tensor) else factor
-    shift = shift.double() if isinstance(shift, Tensor) else shift
+    factor = working(factor) if isinstance(factor, Tensor) else factor
+    shift = working(shift) if isinstance(shift, Tensor) else shift
     middle = region.centre * factor + shift
     spread = region.radius * abs(factor)
     size = region.magnitude * abs(factor) + abs(shift)
@@ -84,9 +84,9 @@ def batch_norm(
     """weight (a - mean) / sqrt(var + eps) + bias with the running statistics; ten roundings of each part."""
     if mean is None or var is None:
         raise Unsupported("interval bounds need batch normalisation with running statistics, this one tracks none")
-    factor = (1.0 if weight is None else weight.double()) / (var.double() + eps).sqrt()
-    shift = (0.0 if bias is None else bias.double()) - mean.double() * factor
-    ends = [v.view(-1, *[1] * (region.low.dim() - 2)) for v in (factor, shift, mean.double() * factor)]
+    factor = (1.0 if weight is None else working(weight)) / (working(var) + eps).sqrt()
+    shift = (0.0 if bias is None else working(bias)) - working(mean) * factor
+    ends = [v.view(-1, *[1] * (region.low.dim() - 2)) for v in (factor, shift, working(mean) * factor)]
     out = scaled(region, ends[0], ends[1])
     slack = gamma(10) * (region.magnitude * ends[0].abs() + ends[1].abs() + 2 * ends[2].abs())
     return Region(out.low - slack, out.high + slack)
@@ -132,11 +132,11 @@ def multiply(a: Region | Constant, b: Region | Constant) -> Region:
 def divide(a: Region | Constant, b: Region | Constant) -> Region:
     if isinstance(b, Region):
         raise Unsupported("interval bounds know division by constants only, this network divides by an activation")
-    return scaled(a, 1.0 / (b.double() if isinstance(b, Tensor) else b), 0.0)  # pyright: ignore[reportArgumentType]
+    return scaled(a, 1.0 / (working(b) if isinstance(b, Tensor) else b), 0.0)  # pyright: ignore[reportArgumentType]
 
 
 def concatenate(parts: Any, dim: int = 0) -> Region:
-    ends = [(p.low, p.high) if isinstance(p, Region) else (p.double(), p.double()) for p in parts]
+    ends = [(p.low, p.high) if isinstance(p, Region) else (working(p), working(p)) for p in parts]
     return Region(torch.cat([low for low, _ in ends], dim), torch.cat([high for _, high in ends], dim))
 
 

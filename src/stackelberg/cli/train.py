@@ -18,7 +18,9 @@ def command(
     data: options.Data,
     model: Annotated[str, typer.Option(help="A network of stackelberg.models.NAMES.")] = "small-cnn",
     width: Annotated[int | None, typer.Option(min=1, help="Of the network; its standard one if left out.")] = None,
-    game: Annotated[str, typer.Option(help="standard, at, at-cw, trades, udr, sr-at, sr-trades or sr-wdro.")] = "at",
+    game: Annotated[
+        str, typer.Option(help="standard, at, at-cw, trades, udr, ibp, sabr, sr-at, sr-trades or sr-wdro.")
+    ] = "at",
     eps: Annotated[str | None, typer.Option(help="Radius in input units, for example 8/255.")] = None,
     norm: options.Norm = "linf",
     steps: Annotated[int, typer.Option(help="Of the adversary's ascent.")] = 10,
@@ -108,13 +110,13 @@ def _record(equilibrium: "Equilibrium", folder: Path, n: int) -> dict[str, Any]:
         "out": str(folder),
         "epochs": len(equilibrium.history),
         "best_epoch": equilibrium.best_epoch,
-        "held_out": {name: best[name] for name in ("clean", "robust")},
+        "held_out": {name: best[name] for name in ("clean", "robust", "certified")},
         "test": {name: clopper_pearson(round(rate * n), n) for name, rate in (equilibrium.test or {}).items()},
     }
 
 
 def _words(record: dict[str, Any]) -> str:
-    names = {"clean": "clean", "robust": "under PGD"}
+    names = {"clean": "clean", "robust": "under PGD", "certified": "certified"}
     tested = ", ".join(f"{names[name]} {rate}" for name, rate in record["test"].items())
     kept = f"{record['out']}: epoch {record['best_epoch']} of {record['epochs']} is kept"
     return f"{kept}; on the test set: {tested}" if tested else kept

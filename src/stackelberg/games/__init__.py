@@ -2,6 +2,7 @@
 
 from stackelberg.games.adversarial import Adversarial, Standard, Trades
 from stackelberg.games.catalogue import NAMES, named
+from stackelberg.games.certified import IntervalBound, SmallBoxes
 from stackelberg.games.game import Game, Play
 from stackelberg.games.kl import kl_worst_case
 from stackelberg.games.loop import Equilibrium, solve
@@ -14,8 +15,10 @@ __all__ = [
     "Adversarial",
     "Equilibrium",
     "Game",
+    "IntervalBound",
     "Play",
     "Recipe",
+    "SmallBoxes",
     "Standard",
     "StatisticallyRobust",
     "Trades",

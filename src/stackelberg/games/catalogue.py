@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from stackelberg.errors import unknown
 from stackelberg.games.adversarial import Adversarial, Standard, Trades
+from stackelberg.games.certified import IntervalBound, SmallBoxes
 from stackelberg.games.game import Game
 from stackelberg.games.statistical import StatisticallyRobust
 from stackelberg.games.wasserstein import WassersteinDRO
@@ -18,6 +19,8 @@ _MAKERS: dict[str, Callable[[Ball, int, float, float], Game]] = {
     "sr-at": lambda ball, steps, beta, gamma: StatisticallyRobust(Adversarial(ball, steps=steps), gamma),
     "sr-trades": lambda ball, steps, beta, gamma: StatisticallyRobust(Trades(ball, beta=beta, steps=steps), gamma),
     "sr-wdro": lambda ball, steps, beta, gamma: StatisticallyRobust(WassersteinDRO(ball, steps=steps), gamma),
+    "ibp": lambda ball, steps, beta, gamma: IntervalBound(ball),
+    "sabr": lambda ball, steps, beta, gamma: SmallBoxes(ball, steps=steps),
 }
 NAMES = tuple(_MAKERS)
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, TypeAlias
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from stackelberg.attacks import Oracle, untouched
@@ -89,13 +89,21 @@ class Game(ABC):
         """How the payoffs are weighed: sum 1, no gradient; all alike unless a wrapper says otherwise."""
         return torch.full_like(payoffs, 1 / len(payoffs)).detach()
 
+    def pay(self, play: Play, model: nn.Module, x: Inputs, y: Labels, moved: Inputs) -> Payoffs:
+        """`losses` at the share of the radius in force, for games whose payoff depends on it."""
+        return self.losses(model, x, y, moved)
+
+    def proved(self, model: nn.Module, x: Inputs, y: Labels) -> Bool[Tensor, " B"] | None:
+        """On which examples the game's own bounds prove the label; None for a game that proves nothing."""
+        return None
+
     def payoffs(self, model: nn.Module, x: Inputs, y: Labels, play: Play | None = None) -> Payoffs:
         """One number per example after the follower's answer, in nats (or logit units for the margin)."""
         play = Play(Oracle(model), state=self.start()) if play is None else play
         with untouched(model):
             moved = self.answer(play, x, y).detach()
         self.after(play, x, moved)
-        return self.losses(model, x, y, moved)
+        return self.pay(play, model, x, y, moved)
 
     def objective(self, model: nn.Module, x: Inputs, y: Labels, play: Play | None = None) -> Float[Tensor, ""]:
         """sum_i weights_i * payoffs_i, what the leader descends on."""

@@ -145,7 +145,7 @@ def _epoch(training: Training, reporter: Reporter) -> None:
     record = _judge(training, epoch)
     training.history.append(record)
     training.loss, training.seconds = 0.0, 0.0
-    score = [record["clean"] if record["robust"] is None else record["robust"], record["clean"]]
+    score = [record[name] for name in ("certified", "robust", "clean") if record[name] is not None]
     if score > training.best["score"]:
         training.best = {"epoch": epoch + 1, "score": score}
         training.best_weights = {n: v.detach().cpu().clone() for n, v in training.judged.state_dict().items()}
@@ -183,7 +183,7 @@ def _move(training: Training, index: Tensor, epoch: int) -> float:
     game.after(play, x, moved)
     if moved.dim() == 4:
         moved = moved.contiguous(memory_format=torch.channels_last)
-    payoffs = game.losses(training.wrapped, x, y, moved)
+    payoffs = game.pay(play, training.wrapped, x, y, moved)
     weights = processes.global_weights(fabric, game.weights, payoffs)
     objective = (weights * payoffs).sum()
     training.optimizer.zero_grad(set_to_none=True)

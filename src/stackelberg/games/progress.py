@@ -11,9 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 def sentence(record: dict[str, Any], epochs: int) -> str:
     """One epoch's record in words."""
     robust = "" if record["robust"] is None else f", robust {100 * record['robust']:.1f} %"
+    proved = "" if record["certified"] is None else f", certified {100 * record['certified']:.1f} %"
     return (
         f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.3f},"
-        f" held-out clean {100 * record['clean']:.1f} %{robust} ({record['seconds']:.0f} s)"
+        f" held-out clean {100 * record['clean']:.1f} %{robust}{proved} ({record['seconds']:.0f} s)"
     )
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from stackelberg.errors import StackelbergError
@@ -47,6 +48,12 @@ class StatisticallyRobust(Game):
 
     def losses(self, model: nn.Module, x: Inputs, y: Labels, moved: Inputs) -> Payoffs:
         return self.game.losses(model, x, y, moved)
+
+    def pay(self, play: Play, model: nn.Module, x: Inputs, y: Labels, moved: Inputs) -> Payoffs:
+        return self.game.pay(play, model, x, y, moved)
+
+    def proved(self, model: nn.Module, x: Inputs, y: Labels) -> Bool[Tensor, " B"] | None:
+        return self.game.proved(model, x, y)
 
     def after(self, play: Play, x: Tensor, moved: Tensor) -> None:
         self.game.after(play, x, moved)

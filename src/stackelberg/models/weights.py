@@ -1,5 +1,6 @@
 """Weights in a safetensors file: numbers and names, nothing that can run."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -35,6 +36,16 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
             (the first one is named).
     """
     put(read_weights(Path(path)), model, str(path))
+
+
+def fingerprint(model: nn.Module) -> str:
+    """The SHA-256 of all parameters and buffers with their names, types and shapes, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        if isinstance(value, Tensor):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -6,29 +6,15 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from stackelberg.certify.document import Record, Threat
 from stackelberg.errors import StackelbergError
 from stackelberg.files import write_text
 from stackelberg.threat import Rate
 
 _NUMBERS = re.compile(r"\[([\s\d.,eE+-]*)\]")  # of numbers: written on one line
 SCHEMA: Literal["stackelberg.report/1"] = "stackelberg.report/1"
-
-
-class Record(BaseModel):
-    """A frozen record that knows all its fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-
-class Threat(Record):
-    """{x' : ||x' - x|| <= radius, low <= x' <= high}, in input units; for l0 the radius is a count of coordinates."""
-
-    norm: Literal["linf", "l2", "l1", "l0"]
-    radius: float
-    low: float
-    high: float
 
 
 class Bracket(Record):

@@ -1,6 +1,5 @@
 """Who was audited, and where?"""
 
-import hashlib
 import os
 import platform
 from datetime import UTC, datetime
@@ -13,22 +12,18 @@ from torch import Tensor, nn
 
 from stackelberg.data import Dataset
 from stackelberg.models import spec_of
+from stackelberg.models.weights import fingerprint
 from stackelberg.report.records import DataRecord, Environment, ModelRecord
 
 
 def model_record(model: nn.Module, outputs: int) -> ModelRecord:
     """The network's name, size and the SHA-256 of its weights."""
     spec = spec_of(model)
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        if isinstance(value, Tensor):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return ModelRecord(
         name=type(model).__name__ if spec is None else spec.name,
         parameters=sum(p.numel() for p in model.parameters()),
         outputs=outputs,
-        weights=digest.hexdigest(),
+        weights=fingerprint(model),
         spec=None if spec is None else spec.model_dump(mode="json"),
     )
 

@@ -1,9 +1,26 @@
 """Which network is this, and is its file safe to load?"""
 
+from stackelberg.models.black_box import BlackBox, network
 from stackelberg.models.catalogue import NAMES, Spec, build, spec_of
 from stackelberg.models.checks import check_output
 from stackelberg.models.normalized import Normalized
+from stackelberg.models.onnx_network import Onnx, load_onnx
 from stackelberg.models.stored import load
-from stackelberg.models.weights import load_weights, save_weights
+from stackelberg.models.weights import fingerprint, load_weights, save_weights
 
-__all__ = ["NAMES", "Normalized", "Spec", "build", "check_output", "load", "load_weights", "save_weights", "spec_of"]
+__all__ = [
+    "NAMES",
+    "BlackBox",
+    "Normalized",
+    "Onnx",
+    "Spec",
+    "build",
+    "check_output",
+    "fingerprint",
+    "load",
+    "load_onnx",
+    "load_weights",
+    "network",
+    "save_weights",
+    "spec_of",
+]

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     Logits: TypeAlias = Tensor
     Features: TypeAlias = Tensor
     Tokens: TypeAlias = Tensor
+    Inputs: TypeAlias = Tensor
 else:
     Images = Float[Tensor, "B C H W"] | Proxy
     Logits = Float[Tensor, "B K"] | Proxy
     Features = Float[Tensor, "B _ _ _"] | Proxy  # a block may change channels and size
     Tokens = Float[Tensor, "B T D"] | Proxy
+    Inputs = Float[Tensor, "B ..."] | Proxy  # images or anything else

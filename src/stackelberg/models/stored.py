@@ -14,6 +14,8 @@ from stackelberg.errors import StackelbergError
 from stackelberg.models.catalogue import NAMES, Spec
 from stackelberg.models.exported import load_exported
 from stackelberg.models.imported import load_function
+from stackelberg.models.onnx_file import ENDINGS
+from stackelberg.models.onnx_network import load_onnx
 from stackelberg.models.weights import check_finite, put, read_spec, read_weights
 
 RUN, BEST, LAST = "run.json", "best.safetensors", "last.safetensors"
@@ -35,7 +37,8 @@ def load(
 
     Args:
         source: a run's directory (run.json and best.safetensors, else last.safetensors); a .safetensors file; a .pt2
-            file of torch.export.save; or pkg.mod:function, the user's own code, which is run. Pickles are refused.
+            file of torch.export.save; an .onnx file (see `load_onnx`); or pkg.mod:function, the user's own code, which
+            is run. Pickles are refused.
         name: of the network whose weights a .safetensors file holds, one of `NAMES`; not needed for a file that
             `save_weights` wrote, which carries its record.
         classes: K, likewise; where the source knows K itself, the two must agree.
@@ -63,7 +66,8 @@ def load(
         check_finite(model.state_dict(), text)
     else:
         raise StackelbergError(
-            f"there is no network {text}: pass a run's directory, a .safetensors or .pt2 file, or pkg.mod:function"
+            f"there is no network {text}: pass a run's directory, a .safetensors, .pt2 or .onnx file, or"
+            " pkg.mod:function"
         )
     return model.eval().to(device)
 
@@ -72,11 +76,10 @@ def _file(path: Path, asked: dict[str, Any], device: torch.device) -> nn.Module:
     with path.open("rb") as file:
         head = file.read(4)
     ending = path.suffix.lower()
-    if ending == ".onnx":
-        raise StackelbergError(
-            f"{path}: ONNX networks cannot be loaded yet (the next release will); export the network with"
-            " torch.export.save to a .pt2 file"
-        )
+    if path.name.lower().endswith(ENDINGS):
+        model = load_onnx(path)
+        check_finite(dict(model.named_parameters()), str(path))  # a constant may be infinite, as a mask is
+        return model
     if ending == ".pt2":
         model = load_exported(path, device)
         check_finite(model.state_dict(), str(path))
@@ -88,7 +91,7 @@ def _file(path: Path, asked: dict[str, Any], device: torch.device) -> nn.Module:
         )
     if ending != ".safetensors":
         raise StackelbergError(
-            f"{path} is no network: a file must be .safetensors or .pt2, got {ending or 'no ending'!r}"
+            f"{path} is no network: a file must be .safetensors, .pt2 or .onnx, got {ending or 'no ending'!r}"
         )
     tensors = read_weights(path)
     return _built(tensors, _spec(path, asked), path)

@@ -1,6 +1,34 @@
 """What can be proved about a network?"""
 
+from stackelberg.certify.branch import Decision, complete, decide
 from stackelberg.certify.certificate import Certificate, Unsupported
+from stackelberg.certify.graph import Graph, graph_of
 from stackelberg.certify.interval import interval, interval_gaps
+from stackelberg.certify.linear import alpha_crown, bounds, crown
+from stackelberg.certify.lipschitz import lipschitz
+from stackelberg.certify.milp import exact
+from stackelberg.certify.smoothing import SmoothedCertificate, smooth
+from stackelberg.certify.vnnlib import Property, read_property
+from stackelberg.certify.zonotope import zonotope
 
-__all__ = ["Certificate", "Unsupported", "interval", "interval_gaps"]
+__all__ = [
+    "Certificate",
+    "Decision",
+    "Graph",
+    "Property",
+    "SmoothedCertificate",
+    "Unsupported",
+    "alpha_crown",
+    "bounds",
+    "complete",
+    "crown",
+    "decide",
+    "exact",
+    "graph_of",
+    "interval",
+    "interval_gaps",
+    "lipschitz",
+    "read_property",
+    "smooth",
+    "zonotope",
+]

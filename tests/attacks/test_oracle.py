@@ -145,13 +145,33 @@ def test_a_view_that_errs_is_given_up():
     assert oracle.precision == "float32"
 
 
-def test_probabilities_are_answered_by_their_logarithms(linear):
+def test_a_last_softmax_is_taken_off(linear):
     net = nn.Sequential(linear(3, 6), nn.Softmax(1))
     x = torch.rand(4, 6, dtype=torch.float64)
     with untouched(net):
         oracle = Oracle(net)
-        torch.testing.assert_close(oracle.logits(x), net(x).log().float())
-        assert oracle.probabilities
+        torch.testing.assert_close(oracle.logits(x), net[0](x).float())
+        assert oracle.mends == {"softmax"}
+        torch.testing.assert_close(oracle.exact(x), net(x).float())
+
+
+def test_probabilities_of_another_making_are_answered_by_their_logarithms_in_float64(linear):
+    class ByHand(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = linear(3, 6).float()
+
+        def forward(self, x):
+            e = (60 * self.net(x)).exp() if x.dtype is torch.float64 else (60 * self.net(x).clamp(max=1)).exp()
+            return e / e.sum(1, keepdim=True)
+
+    net = ByHand()
+    x = 0.5 + 0.1 * torch.rand(4, 6)
+    with untouched(net):
+        oracle = Oracle(net)
+        off = oracle.logits(x) - 60 * net.net(x)
+        torch.testing.assert_close(off, off[:, :1].expand(-1, 3), rtol=0, atol=1e-3)
+        assert oracle.mends == {"probabilities"}
         torch.testing.assert_close(oracle.exact(x), net(x).float())
 
 

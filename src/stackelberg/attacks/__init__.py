@@ -2,17 +2,28 @@
 
 from stackelberg.attacks.apgd import APGD
 from stackelberg.attacks.attack import Attack
+from stackelberg.attacks.carlini_wagner import CarliniWagner
+from stackelberg.attacks.chase import minimal_radius, nearest
+from stackelberg.attacks.deepfool import DeepFool
+from stackelberg.attacks.fab import FAB
 from stackelberg.attacks.hunt import Hunt
+from stackelberg.attacks.jsma import JSMA
+from stackelberg.attacks.momentum import MIFGSM
 from stackelberg.attacks.oracle import Oracle, untouched
-from stackelberg.attacks.pgd import FGSM, PGD, ascend
+from stackelberg.attacks.pgd import FGSM, PGD, ascend, bim
 from stackelberg.attacks.square import Square
 from stackelberg.attacks.suite import Step, Suite, SuiteResult, suite
 
 __all__ = [
     "APGD",
+    "FAB",
     "FGSM",
+    "JSMA",
+    "MIFGSM",
     "PGD",
     "Attack",
+    "CarliniWagner",
+    "DeepFool",
     "Hunt",
     "Oracle",
     "Square",
@@ -20,6 +31,9 @@ __all__ = [
     "Suite",
     "SuiteResult",
     "ascend",
+    "bim",
+    "minimal_radius",
+    "nearest",
     "suite",
     "untouched",
 ]

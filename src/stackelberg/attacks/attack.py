@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from stackelberg.attacks.hunt import Hunt
-from stackelberg.attacks.oracle import Oracle, Precision, untouched
+from stackelberg.attacks.oracle import DRAWS, Oracle, Precision, untouched
 from stackelberg.errors import StackelbergError
 from stackelberg.threat import Ball, chance
 
@@ -31,6 +31,7 @@ class Attack(ABC):
         stop: whether an example is left alone at its first success; False goes on to the largest margin.
         within: pass over examples whose margin, by what came before, is still larger than this share of the clean
             one; None passes over none. Of use in a suite.
+        draws: of a network that answers at random, for one gradient (expectation over its randomness).
     """
 
     ball: Ball
@@ -38,6 +39,7 @@ class Attack(ABC):
     precision: Precision = "auto"
     stop: bool = True
     within: float | None = None
+    draws: int = DRAWS
 
     @property
     def name(self) -> str:
@@ -63,7 +65,8 @@ class Attack(ABC):
         """
         with untouched(model):
             check_inputs(x, self.ball)
-            oracle = Oracle(model, self.precision)
+            oracle = Oracle(model, self.precision, draws=self.draws)
+            oracle.meet(x)
             check_labels(oracle, x, y, target)
             hunt = Hunt(oracle, self.ball, x, y, chance.example_keys(x, self.seed), target, self.stop)
             hunt.open()
@@ -77,7 +80,7 @@ def verified(hunt: Hunt) -> Tensor:
     outside = (~hunt.ball.contains(hunt.best, hunt.x)).nonzero()[:, 0]
     if len(outside):
         hunt.best[outside] = hunt.ball.project(hunt.best[outside], hunt.x[outside])
-        hunt.value[outside] = hunt.score(hunt.oracle.exact(hunt.best[outside]), outside)
+        hunt.value[outside] = hunt.judge(outside, hunt.best[outside], thorough=True)
         hunt.broken[outside] = hunt.value[outside] > 0
     return hunt.best
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from stackelberg.attacks.oracle import Oracle
+from stackelberg.attacks.oracle import JUDGES, Oracle
 from stackelberg.threat import Ball
 from stackelberg.threat.payoff import margin
 
@@ -57,7 +57,7 @@ class Hunt:
     def open(self) -> None:
         """Score the clean inputs by the user's own module; an example that it already gets wrong is broken there."""
         index = torch.arange(len(self.x), device=self.x.device)
-        self.opening = self.score(self.oracle.exact(self.x), index)
+        self.opening = self.judge(index, self.x, thorough=True)
         self.value = self.opening.clone()
         if self.stop:
             self.broken = self.value > 0
@@ -77,24 +77,42 @@ class Hunt:
         value = margin(logits, self.y[index]) if self.target is None else -margin(logits, self.target[index])
         return value.nan_to_num(nan=torch.inf)
 
+    def judge(
+        self, index: Int64[Tensor, " b"], points: Float[Tensor, " b *shape"], thorough: bool = False
+    ) -> Float[Tensor, " b"]:
+        """The margin of which the user's own module decides the sign; `thorough` asks a random one more often.
+
+        Where its answers are no logits, or random, the size is the fast view's, so that margins can be compared.
+        """
+        more = {"draws": 4 * JUDGES} if thorough else {}
+        value = self.score(self.oracle.exact(points, **more), index)
+        if self.oracle.same_units:
+            return value
+        size = self.score(self.oracle.logits(points), index)
+        tiny = torch.finfo(size.dtype).tiny
+        return torch.where(value > 0, size.clamp(min=tiny), size.clamp(max=0))
+
     def look(self, index: Int64[Tensor, " b"], points: Float[Tensor, " b *shape"]) -> Float[Tensor, "b K"]:
         """Logits of the fast view at `points`, no gradient; the score is kept."""
         logits = self.oracle.logits(points)
-        self._keep(index, points, logits)
+        self.keep(index, points, logits)
         return logits
 
     def ask(
-        self, index: Int64[Tensor, " b"], points: Float[Tensor, " b *shape"], goal: Goal, keep: bool = True
+        self, index: Int64[Tensor, " b"], points: Float[Tensor, " b *shape"], goal: Goal, keep: bool | Tensor = True
     ) -> tuple[Float[Tensor, " b *shape"], Float[Tensor, " b"]]:
-        """(input gradient of `goal`, goal) at `points` by the fast view; `keep` the score if they lie in the ball."""
+        """(input gradient of `goal`, goal) at `points` by the fast view; `keep` the score of those in the ball."""
         gradient, value, logits = self.oracle.gradient(points, lambda z: goal(z, index))
-        if keep:
-            self._keep(index, points, logits)
+        if isinstance(keep, Tensor):
+            self.keep(index[keep], points[keep], logits[keep])
+        elif keep:
+            self.keep(index, points, logits)
         gradient = gradient.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
         self.flat[index] |= ~gradient.flatten(1).any(1)
         return gradient, value.nan_to_num(nan=-torch.inf)
 
-    def _keep(self, index: Tensor, points: Tensor, logits: Tensor) -> None:
+    def keep(self, index: Tensor, points: Tensor, logits: Tensor) -> None:
+        """Note what the fast view answered at `points` in the ball, each example at most once; verify successes."""
         value = self.score(logits, index)
         hopeful = (value > 0) & ~self.broken[index]
         better = (value > self.value[index]) & ~(hopeful if self.stop else self.broken[index])
@@ -107,7 +125,7 @@ class Hunt:
 
     def _verify(self, index: Tensor, points: Tensor, claimed: Tensor) -> None:
         """Ask the user's own module about these points."""
-        value = self.score(self.oracle.exact(points), index)
+        value = self.judge(index, points)
         fell = value > 0
         self.broken[index[fell]] = True
         self._doubted[index] = claimed
@@ -116,10 +134,13 @@ class Hunt:
         self.best[index[known]] = points[known]
 
     def settle(self) -> None:
-        """Ask the user's own module about the best point of every standing example: the fast view rounds."""
-        index = self.standing()
-        index = index[self.value[index].isfinite()]
+        """Ask the user's own module about the best point of every standing example: the fast view rounds.
+
+        A random one is asked about all examples, and more often: of many lucky draws some came by chance.
+        """
+        left = torch.ones_like(self.broken) if self.oracle.random and self.stop else ~self.broken
+        index = (left & self.value.isfinite()).nonzero()[:, 0]
         if len(index):
-            value = self.score(self.oracle.exact(self.best[index]), index)
+            value = self.judge(index, self.best[index], thorough=True)
             self.broken[index] = value > 0
             self.value[index] = value

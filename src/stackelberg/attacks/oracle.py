@@ -16,7 +16,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
 
+from stackelberg.attacks.drawing import answers_at_random, seeded, votes
+from stackelberg.attacks.mending import Mend, mended
 from stackelberg.errors import StackelbergError
+
+DRAWS = 8
+"""Of a random network, for one gradient; half as many for a score."""
+JUDGES = 32
+"""Of a random network, before a success is believed; `Hunt.settle` asks four times as many."""
 
 Objective = Callable[[Tensor], Tensor]
 Precision = Literal["auto", "bfloat16", "float32"]
@@ -63,17 +70,28 @@ def untouched(model: nn.Module) -> Iterator[nn.Module]:
 class Oracle:
     """Answers about one network, counted. Build it inside `untouched`, or on a network that is being trained.
 
+    At its first question, in eval mode, it finds out whether the network answers at random or hides its gradients; the
+    fast view is then asked as often, or mended so, that an attack sees the true slope.
+
     Attributes:
         model: the user's own module.
         forwards: examples sent forward so far, exact answers included.
         backwards: examples sent backward so far.
         precision: "bfloat16" or "float32", what the fast view computes in.
-        probabilities: whether the model seems to return probabilities; gradients are then those of their logarithms.
-        view: "fast" (a private copy), "direct" (the model itself, in float32), "auto" until the first answer decides.
+        draws: answers over which the gradient of a random network is averaged.
+        random: whether the network answers at random.
+        mends: what was undone in the view, see `Mend.found`; and "probabilities" where the logarithms of the answers
+            are attacked.
+        view: "fast" (a private copy), "direct" (the model itself, in float32), "double" (a copy in float64), "auto"
+            until the first answer decides.
     """
 
     def __init__(
-        self, model: nn.Module, precision: Precision = "auto", view: Literal["auto", "fast", "direct"] = "auto"
+        self,
+        model: nn.Module,
+        precision: Precision = "auto",
+        view: Literal["auto", "fast", "direct", "double"] = "auto",
+        draws: int = DRAWS,
     ) -> None:
         self.model = model
         self.forwards = 0
@@ -83,52 +101,112 @@ class Oracle:
             convolves = any(isinstance(m, nn.Conv2d) for m in model.modules())
             precision = "bfloat16" if convolves and bfloat16_pays(device) else "float32"
         self.precision = precision
-        self.probabilities = False
+        self.draws, self.random, self.mends = draws, False, frozenset[str]()
+        self._seed = 0
         self.view = view
         self._view = _View(model, torch.bfloat16 if precision == "bfloat16" else torch.float32, direct=view == "direct")
+
+    @property
+    def same_units(self) -> bool:
+        """Whether the fast view and the exact answers are the same numbers, up to rounding."""
+        return not self.random and not self.mends & {"softmax", "sigmoid", "tanh", "probabilities"}
 
     def refresh(self) -> None:
         """Take over the model's present parameters and running statistics."""
         self._view.refresh()
 
-    def _check(self, x: Tensor) -> None:
-        """Before its first answer, compare the view with the model on a few inputs; a view that errs is given up."""
-        if self.view != "auto":
+    def meet(self, x: Float[Tensor, " B *shape"]) -> None:
+        """Before the first answer: is the network random, what hides its gradients, does the fast view compute it?"""
+        if self.view != "auto" or not len(x):
             return
         self.view = "fast"
         few = x[:8].detach()
-        truth = self.exact(few)
-        self.probabilities = bool((truth >= 0).all() and ((truth.sum(1) - 1).abs() < 1e-3).all())
+        self.forwards += 4 * len(few)
+        with torch.no_grad(), seeded(0):
+            truth = self.model(few)
+        if truth.dim() != 2:
+            return
+        mend = None if self.model.training else mended(self.model, few)
+        if mend is not None:
+            self.mends = frozenset(mend.found)
+            with torch.no_grad(), seeded(0):
+                truth = mend.answer(self.model, few)
+        if not self.model.training:
+            self.random = answers_at_random(lambda z: mend.answer(self.model, z) if mend else self.model(z), few)
+        self._view.mend = mend
+        if bool((truth >= 0).all() and ((truth.sum(1) - 1).abs() < 1e-3).all()):
+            self.mends |= {"probabilities"}
+            self._try(few, truth, ["double", "direct"])
+        elif self.random or self.mends & {"rounding", "trip out of torch"} or not self._near(few, truth.float()):
+            self._try(few, truth, ["direct"])
+
+    def _try(self, few: Tensor, truth: Tensor, views: list[Literal["double", "direct"]]) -> None:
+        """The first of some slower views that computes the truth; the last is the network itself."""
+        mend = self._view.mend
+        self.precision = "float32"
+        for self.view in views:
+            self._view = _View(
+                self.model, torch.float64 if self.view == "double" else torch.float32, direct=self.view == "direct"
+            )
+            self._view.mend = mend
+            if self.view == "direct" or self._near(few, truth.float()):
+                return
+
+    def _near(self, few: Tensor, truth: Tensor) -> bool:
         try:
             with torch.no_grad():
-                off = (self._view(few) - truth).abs().amax()
-        except RuntimeError:  # mixed types inside the user's code
-            off = torch.tensor(torch.inf)
-        if self.probabilities or not off <= 0.1 * truth.abs().amax() + 0.05:
-            self._view = _View(self.model, torch.float32, direct=True)
-            self.view = "direct"
-            self.precision = "float32"
+                off = (self._view(few).float() - truth).abs().amax()
+        except (RuntimeError, TypeError):  # mixed types inside the user's code
+            return False
+        return bool(off <= 0.1 * truth.abs().amax() + 0.05)
 
-    def exact(self, x: Float[Tensor, " B *shape"]) -> Float[Tensor, "..."]:
-        """The user's own module, float32, no gradient."""
+    def _drawn(self, seed: int) -> contextlib.AbstractContextManager[None]:
+        return seeded(seed) if self.random else contextlib.nullcontext()
+
+    def exact(self, x: Float[Tensor, " B *shape"], draws: int = JUDGES) -> Float[Tensor, "..."]:
+        """The user's own module, float32, no gradient; of a random one the share of `draws` votes for each class."""
+        self.meet(x)
+        if self.random:
+            self.forwards += draws * len(x)
+            self._seed += 1
+            return votes(self.model, x, draws, self._seed)
         self.forwards += len(x)
         with torch.no_grad():
             return self.model(x).float()
 
     def logits(self, x: Float[Tensor, " B *shape"]) -> Float[Tensor, "B K"]:
-        """The fast view's logits, float32, no gradient."""
-        self._check(x)
-        self.forwards += len(x)
-        with torch.no_grad():
-            return self._answer(x)
+        """The fast view's logits, float32, no gradient; of a random network their mean over draws."""
+        self.meet(x)
+        draws = max(1, self.draws // 2) if self.random else 1
+        self.forwards += draws * len(x)
+        self._seed += self.random
+        with torch.no_grad(), self._drawn(self._seed):
+            out = self._answer(x)
+            for _ in range(1, draws):
+                out = out + self._answer(x)
+        return out / draws if draws > 1 else out
 
     def _answer(self, x: Tensor) -> Tensor:
         out = self._view(x)
-        return out.clamp(min=torch.finfo(out.dtype).tiny).log() if self.probabilities else out
+        if "probabilities" in self.mends:
+            out = out.clamp(min=torch.finfo(out.dtype).tiny).log()
+        return out.float()
 
     def gradient(self, x: Float[Tensor, " B *shape"], objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
-        """(d objective_i / d x_i [B, *shape], objective [B], logits [B, K]) at x, all float32, by the fast view."""
-        self._check(x)
+        """(d objective_i / d x_i [B, *shape], objective [B], logits [B, K]) at x, all float32, by the fast view.
+
+        Of a random network all three are means over `draws` answers.
+        """
+        self.meet(x)
+        if not self.random:
+            return self._gradient(x, objective)
+        self._seed += 1
+        with self._drawn(self._seed):
+            parts = [self._gradient(x, objective) for _ in range(self.draws)]
+        gradient, value, logits = (torch.stack(part).mean(0) for part in zip(*parts, strict=True))
+        return gradient, value, logits
+
+    def _gradient(self, x: Tensor, objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
         self.forwards += len(x)
         self.backwards += len(x)
         with torch.enable_grad():
@@ -156,7 +234,11 @@ class _View:
         self.pairs: list[tuple[str, str]] = []
         self.net: nn.Module = model
         self.cast = False
-        if not direct and _is_plain(model):
+        self.mend: Mend | None = None
+        if dtype is torch.float64:
+            with contextlib.suppress(Exception):  # any user class may refuse to be copied; it is used itself then
+                self.net, self.cast = copy.deepcopy(model).eval().requires_grad_(False).double(), True
+        elif not direct and _is_plain(model):
             self._build()
 
     def _build(self) -> None:
@@ -199,11 +281,15 @@ class _View:
     def __call__(self, x: Tensor) -> Tensor:
         if self.net is self.source:
             with torch.autocast(x.device.type, torch.bfloat16, enabled=self.dtype is torch.bfloat16):
-                return self.net(x).float()
+                return self._ask(x).float()
         point = x.to(self.dtype) if self.cast else x
         if point.dim() == 4:
             point = point.contiguous(memory_format=torch.channels_last)
-        return self.net(point).float()
+        out = self._ask(point)
+        return out if out.dtype is torch.float64 else out.float()
+
+    def _ask(self, x: Tensor) -> Tensor:
+        return self.net(x) if self.mend is None else self.mend.answer(self.net, x)
 
 
 def _is_plain(model: nn.Module) -> bool:

@@ -120,3 +120,13 @@ class FGSM(Attack):
             length = self.ball.high - self.ball.low if self.ball.norm == "l0" else self.ball.radius
             step = length * self.ball.ascent(gradient, x, sparse_coordinates(self.ball, x))
             hunt.look(index, self.ball.project(x + step, x))
+
+
+def bim(ball: Ball, steps: int = 10, step: float | None = None, payoff: str = "ce", seed: int = 0) -> PGD:
+    """The basic iterative method (Kurakin, Goodfellow and Bengio 2017): PGD from the clean input.
+
+    The step is 1.25 radii / steps when None, as published: 1.25 times as many unit steps as the radius has.
+    """
+    return PGD(
+        ball, steps, 1.25 * ball.radius / steps if step is None else step, payoff=payoff, start="clean", seed=seed
+    )

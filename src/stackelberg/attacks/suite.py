@@ -204,7 +204,7 @@ class Suite:
             ),
             one_step_probed=run.probed,
             one_step_beats_many=run.lost,
-            probabilities=run.oracles["auto"].probabilities,
+            probabilities=bool(run.oracles["auto"].mends & {"softmax", "probabilities"}),
             seconds=time.perf_counter() - begun,
         )
 

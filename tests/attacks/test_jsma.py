@@ -1,0 +1,73 @@
+"""JSMA: the published pair at every step, saturated pixels out, and a budget that is kept."""
+
+import pytest
+import torch
+
+from stackelberg.attacks import JSMA
+from stackelberg.attacks.jsma import best_pair
+from stackelberg.errors import StackelbergError
+from stackelberg.threat import Ball
+
+
+def test_the_best_pair_is_that_of_two_loops():
+    generator = torch.Generator().manual_seed(0)
+    up, down = torch.randn(30, 9, generator=generator), torch.randn(30, 9, generator=generator) + 0.5
+    free = torch.rand(30, 9, generator=generator) < 0.7
+    found = best_pair(up, down, free)
+    for row in range(30):
+        best, pair = 0.0, [-1, -1]
+        for p in range(9):
+            for q in range(p + 1, 9):
+                a, b = float(up[row, p] + up[row, q]), float(down[row, p] + down[row, q])
+                if free[row, p] and free[row, q] and a > 0 > b and -a * b > best:
+                    best, pair = -a * b, [p, q]
+        assert found[row].tolist() == pair
+
+
+def test_without_a_helping_pair_there_is_none():
+    assert best_pair(-torch.ones(1, 4), -torch.ones(1, 4), torch.ones(1, 4, dtype=torch.bool)).tolist() == [[-1, -1]]
+
+
+@pytest.mark.parametrize("rule", ["saliency", "gap"])
+def test_targets_are_reached_by_few_pixels(digits, rule):
+    net, x, y = digits
+    target = (y + 3) % 10
+    moved = JSMA(Ball("l0", 30), rule=rule)(net, x, y, target)
+    reached = net(moved).argmax(1) == target
+    assert reached.double().mean() > 0.75
+    changed = (moved != x).flatten(1).sum(1)
+    assert changed.max() <= 30
+    if rule == "saliency":  # theta = 1 only raises
+        assert (moved >= x).all()
+        assert (moved[moved != x] == 1).all()
+
+
+def test_the_other_rule_needs_fewer_pixels(digits):
+    net, x, y = digits
+    target = (y + 3) % 10
+    counts = {}
+    for rule in ("saliency", "gap"):
+        moved = JSMA(Ball("l0", 40), rule=rule)(net, x, y, target)
+        reached = net(moved).argmax(1) == target
+        counts[rule] = (moved != x).flatten(1).sum(1)[reached].double().mean()
+    assert counts["gap"] < counts["saliency"]
+
+
+def test_downwards_it_only_darkens(digits):
+    net, x, y = digits
+    moved = JSMA(Ball("l0", 20), theta=-1.0)(net, x, y)
+    assert (moved <= x).all()
+    assert (net(moved).argmax(1) != y).double().mean() > 0.5
+
+
+def test_small_steps_may_return_to_a_pixel(digits):
+    net, x, y = digits
+    moved = JSMA(Ball("l0", 40), theta=0.25)(net, x, y)
+    assert ((moved - x).abs() > 0.3).any()
+
+
+def test_other_norms_and_no_step_are_refused():
+    with pytest.raises(StackelbergError, match="jsma is defined for l0, got norm 'linf'"):
+        JSMA(Ball("linf", 0.1))
+    with pytest.raises(StackelbergError, match="theta must not be 0"):
+        JSMA(Ball("l0", 4), theta=0.0)

@@ -1,14 +1,13 @@
 """`stackelberg audit`: how secure is it, and how sure are you?"""
 
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stackelberg.cli import options
-from stackelberg.cli.output import is_first_process, show
+from stackelberg.cli.output import is_first_process, show, warnings_said
 from stackelberg.cli.progress import Ticker
 from stackelberg.errors import StackelbergError, unknown
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 def command(
     source: Annotated[
-        str, typer.Argument(help="A run directory, weights.safetensors, model.pt2, or pkg.mod:function.")
+        str, typer.Argument(help="A run directory, weights.safetensors, model.pt2, model.onnx, or pkg.mod:function.")
     ],
     data: options.Data,
     eps: Annotated[str, typer.Option(help="Radius in input units, for example 8/255.")],
@@ -44,12 +43,14 @@ def command(
     """Attack a network, prove what can be proved, and write the bracket: certified <= true <= attacked.
 
     Writes report.json and report.html to --out (by default audit/ in the run directory, or here). The network takes
-    images in [0, 1]; its normalisation is part of it.
+    images in [0, 1]; its normalisation is part of it. An audit that was killed goes on where it was when the same
+    command is given again.
 
     \b
     Example:
       stackelberg audit runs/a --data mnist --eps 0.3 --n 1000 --fail-under 0.8
       stackelberg audit weights.safetensors --model resnet18 --data cifar10 --eps 8/255
+      stackelberg audit model.onnx --data mnist --eps 0.1
       stackelberg audit package.module:function --data photos/ --eps 2/255
     """
     from stackelberg import data as sets
@@ -68,7 +69,7 @@ def command(
     fabric = launch(device, devices)
     network.to(fabric.device)
     folder = out or (Path(source) if Path(source).is_dir() else Path()) / "audit"
-    with Ticker("audit", shown=is_first_process()) as ticker:
+    with Ticker("audit", shown=is_first_process()) as ticker, warnings_said():
         report = reports.audit(
             network, examples, ball, n, seed=seed, effort=effort, fabric=fabric, out=folder, progress=ticker,  # pyright: ignore[reportArgumentType]  # audit checks the effort
         )  # fmt: skip
@@ -83,13 +84,10 @@ def _network(source: str, name: str | None, width: int | None, examples: "Datase
 
     # an exported program or the user's own code knows its classes and shapes itself
     known = {"classes": len(examples.classes), "shape": examples.shape} if name else {}
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always", UserWarning)
+    with warnings_said():
         network = models.load(source, name, width=width, **known)  # pyright: ignore[reportArgumentType]
-    for warning in said:
-        if issubclass(warning.category, UserWarning):
-            print(f"stackelberg: {warning.message}", file=sys.stderr)
     x, _ = examples.take(4).batch(slice(0, 4))
+    network = models.network(network, x, len(examples.classes))
     models.check_output(network, x, len(examples.classes))
     return network
 

@@ -2,9 +2,10 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,19 +15,21 @@ from torch import Tensor, nn
 from stackelberg.attacks.suite import EFFORTS
 from stackelberg.data import Dataset
 from stackelberg.errors import StackelbergError, unknown
-from stackelberg.models import check_output
-from stackelberg.report.finding import BatchFinding, Plan, Timing, audit_batch
+from stackelberg.models import check_output, network
+from stackelberg.report.finding import Plan, audit_batch
 from stackelberg.report.merging import Subject, merge
 from stackelberg.report.radii import radii_for
 from stackelberg.report.records import Report
+from stackelberg.report.resuming import Pair, Store, fingerprints
 from stackelberg.report.surroundings import data_record, environment, jpeg_traces, model_record
 from stackelberg.threat import Ball
 
 Progress = Callable[[int, int, str], None]
+T = TypeVar("T")
 
 
 def audit(
-    model: nn.Module,
+    model: nn.Module | Callable[..., Any],
     data: Dataset,
     ball: Ball,
     n: int = 1000,
@@ -47,8 +50,14 @@ def audit(
     fixed batches of them, so the report does not depend on the number of processes. Intervals are exact binomial ones
     of 95 % (Clopper and Pearson 1934) for the population from which the data were drawn.
 
+    With `out` every finished batch is written there at once, to batches/. The same audit, begun again after it was
+    killed, takes them and does the rest, in any number of processes; its report is the one it would have been, but for
+    the seconds and the environment. Where the model, the data, the plan or the program is another, it begins afresh
+    and warns. Once the report is written the batches are removed.
+
     Args:
-        model: logits [B, K] from inputs in [ball.low, ball.high]; given back exactly as it came.
+        model: logits [B, K] from inputs in [ball.low, ball.high]; given back exactly as it came. Any callable will do
+            that answers for a batch, also with labels alone (see `models.network`).
         data: labelled examples.
         ball: the threat.
         n: how many examples.
@@ -58,7 +67,7 @@ def audit(
         gallery: how many fallen examples are shown.
         radii: of the curve, in input units; 0 to twice the ball's radius if None. 0 and the ball's own are added.
         fabric: a launched Fabric; its processes share the batches, each returns the same report.
-        out: a folder for report.json and report.html.
+        out: a folder for report.json and report.html, and until they are written for the finished batches.
         progress: called with (examples done, examples, a line of words) as this process's share of the work goes on.
 
     Raises:
@@ -68,7 +77,9 @@ def audit(
     """
     begun = time.perf_counter()
     _refuse(data, n, batch_size, effort)
-    check_output(model, data.batch(slice(0, 4))[0], len(data.classes))
+    few, _ = data.batch(slice(0, 4))
+    model = network(model, few, len(data.classes))
+    check_output(model, few, len(data.classes))
     plan = Plan(ball, _curve_radii(ball, data.shape, radii), seed, effort, gallery)
     index, chosen = choose(len(data), n, seed)
     subject = Subject(
@@ -79,11 +90,19 @@ def audit(
         batch_size=batch_size,
     )
     own, world = (0, 1) if fabric is None else (fabric.global_rank, fabric.world_size)
-    findings = _gathered(lambda: _share(model, data, index.split(batch_size)[own::world], plan, progress), world)
+    batches = index.split(batch_size)
+    store, before = _told(lambda: _taken_up(out, model, data, batches, plan), own, world)
+    if progress is not None and before:
+        progress(0, len(index), f"{len(before)} of {len(batches)} batches were finished before; the rest is done now")
+    left = [number for number in range(len(batches)) if number not in before][own::world]
+    share = {number: batches[number] for number in left}
+    findings = [*before.values(), *_gathered(lambda: _share(model, data, share, plan, store, progress), world)]
     report = merge(findings, plan, subject, environment(model, world, time.perf_counter() - begun))
     if out is not None and own == 0:
         report.to_json(Path(out) / "report.json")
         report.to_html(Path(out) / "report.html")
+    if store is not None and own == 0:
+        store.remove()
     return report
 
 
@@ -113,26 +132,68 @@ def _curve_radii(ball: Ball, shape: tuple[int, ...], wanted: Sequence[float] | N
     return tuple(sorted({0.0, ball.radius, *wanted}))
 
 
+def _taken_up(
+    out: str | os.PathLike[str] | None, model: nn.Module, data: Dataset, batches: Sequence[Tensor], plan: Plan
+) -> tuple[Store | None, dict[int, Pair]]:
+    """(where batches are kept, what the same audit has left there); what another one has left is dropped."""
+    if out is None:
+        return None, {}
+    store = Store(Path(out) / "batches", fingerprints(model, data, batches, plan))
+    found, other = store.finished(batches)
+    if other is not None:
+        warnings.warn(
+            f"{store.folder} holds batches of an audit with another {other}, they are dropped and the audit begins"
+            " afresh; to keep them, pass another --out",
+            stacklevel=5,
+        )
+        if not found:
+            store.remove()
+    return store, found
+
+
+def _told(decide: Callable[[], T], own: int, world: int) -> T:
+    """What the first process decides, in all of them; its error is raised in all."""
+    if world == 1:
+        return decide()
+    told: list[Any] = [None]
+    if own == 0:
+        try:
+            told = [decide()]
+        except StackelbergError as error:
+            told = [error]
+    torch.distributed.broadcast_object_list(told)
+    if isinstance(told[0], StackelbergError):
+        raise told[0]
+    return told[0]
+
+
 def _share(
-    model: nn.Module, data: Dataset, batches: Sequence[Tensor], plan: Plan, progress: Progress | None
-) -> list[tuple[BatchFinding, Timing]]:
-    """This process's batches, one after the other."""
+    model: nn.Module,
+    data: Dataset,
+    batches: Mapping[int, Tensor],
+    plan: Plan,
+    store: Store | None,
+    progress: Progress | None,
+) -> list[Pair]:
+    """This process's batches by number, one after the other, each written down when it is done."""
     device = next((p.device for p in model.parameters()), data.device)
-    total, done, findings = sum(len(batch) for batch in batches), 0, []
+    total, done, findings = sum(len(batch) for batch in batches.values()), 0, []
 
     def tell(words: str) -> None:
         if progress is not None:
             progress(done, total, words)
 
-    for batch in batches:
+    for number, batch in batches.items():
         x, y = data.batch(batch)
         findings.append(audit_batch(model, x.to(device), y.to(device), tuple(batch.tolist()), plan, tell))
+        if store is not None:
+            store.keep(number, findings[-1])
         done += len(batch)
     tell(f"{done} examples audited")
     return findings
 
 
-def _gathered(find: Callable[[], list[tuple[BatchFinding, Timing]]], world: int) -> list[tuple[BatchFinding, Timing]]:
+def _gathered(find: Callable[[], list[Pair]], world: int) -> list[Pair]:
     """The findings of all processes; an error in one of them is raised in all, so that none waits for it."""
     if world == 1:
         return find()

@@ -1,0 +1,119 @@
+"""Between which values does every neuron lie?  Intervals first, then linear bounds where the sign is still open."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from stackelberg.certify.ascent import Search, climbed
+from stackelberg.certify.backward import Boxes, least, rows_of, substituted
+from stackelberg.certify.graph import Graph
+from stackelberg.certify.maps import Convolution, Matrix, Pooled
+from stackelberg.certify.nodes import Activation, Affine, Input
+from stackelberg.certify.region import TINY, Region
+from stackelberg.certify.window import Window
+
+_ENTRIES = 1 << 23  # of the coefficients held at a time, of one node
+_SEARCHED = 1 << 22  # the same, in a search
+
+
+def boxed(graph: Graph, region: Region, deep: int, start: Boxes | None = None, search: Search | None = None) -> Boxes:
+    """Boxes of every node: interval bounds, before each activation tightened by linear bounds where they can matter.
+
+    Args:
+        graph: the network.
+        region: of the inputs, [B, *shape].
+        deep: the most entries (rows times coordinates of the earlier nodes) substituted back per example and layer;
+            a layer that needs more keeps its interval bounds; 0 for interval bounds only.
+        start: boxes known already, intersected with.
+        search: to optimise the slopes of these inner bounds too, for every neuron apart; None for CROWN's own.
+    """
+    boxes = Boxes([], [], [])
+    straight: list[int] = []  # mixing maps since the input, many once an activation has been met
+    for place, node in enumerate(graph.nodes):
+        if isinstance(node, Input):
+            ends = region.low, region.high, torch.zeros_like(region.low)
+            straight.append(0 if region.origin is None else 2)
+        elif isinstance(node, Affine):
+            ends = _affine(node, boxes)
+            mixing = len(node.inputs) > 1 or isinstance(node.maps[0], Matrix | Convolution | Pooled)
+            straight.append(max(straight[i] for i in node.inputs) + mixing)
+        else:
+            if straight[node.input] > 1:
+                if start is not None:
+                    _meet(boxes, node.input, start.low[node.input], start.high[node.input])
+                _tighten(graph, region, boxes, node, deep, search)
+                straight[node.input] = 0
+            ends = _activated(node, boxes)
+            straight.append(9)
+        boxes.low.append(ends[0])
+        boxes.high.append(ends[1])
+        boxes.error.append(ends[2])
+        if start is not None:
+            _meet(boxes, place, start.low[place], start.high[place])
+    return boxes
+
+
+def _meet(boxes: Boxes, place: int, low: Tensor, high: Tensor) -> None:
+    boxes.low[place] = torch.maximum(boxes.low[place], low)
+    boxes.high[place] = torch.maximum(torch.minimum(boxes.high[place], high), boxes.low[place])
+
+
+def _affine(node: Affine, boxes: Boxes) -> tuple[Tensor, Tensor, Tensor]:
+    lows, highs = [boxes.low[i] for i in node.inputs], [boxes.high[i] for i in node.inputs]
+    middle = node.apply([(a + b) / 2 for a, b in zip(lows, highs, strict=True)])
+    spread = node.magnitude([(b - a) / 2 for a, b in zip(lows, highs, strict=True)])
+    error = node.rounding([torch.maximum(a.abs(), b.abs()) for a, b in zip(lows, highs, strict=True)])
+    return middle - spread - error, middle + spread + error, error
+
+
+def _activated(node: Activation, boxes: Boxes) -> tuple[Tensor, Tensor, Tensor]:
+    low, high = node.apply(boxes.low[node.input]), node.apply(boxes.high[node.input])
+    size = torch.maximum(low.abs(), high.abs())
+    error = node.rate * size + TINY
+    exact = node.kind == "relu"  # the value itself is exact; the error pays for the lines' arithmetic
+    return (low, high, error) if exact else (low - error, high + error, error)
+
+
+def _signed_units(numbers: Tensor, shape: tuple[int, ...]) -> Tensor | Window:
+    """+e_k and then -e_k for the coordinates k [B, M] of a node, [B, 2 M, *shape]."""
+    if len(shape) == 3 and shape[1] * shape[2] > 1:
+        unit = Window.unit(numbers, shape)
+        return Window(torch.cat([unit.values, -unit.values], 1), torch.cat([unit.corner] * 2, 1), unit.side)
+    unit = torch.zeros(*numbers.shape, math.prod(shape), dtype=torch.float64, device=numbers.device)
+    unit = unit.scatter_(2, numbers[..., None], 1.0).unflatten(2, shape)
+    return torch.cat([unit, -unit], 1)
+
+
+def _tighten(graph: Graph, region: Region, boxes: Boxes, node: Activation, deep: int, search: Search | None) -> None:
+    """Linear bounds for the coordinates before `node` whose sign (or, for curves, value) is open."""
+    place = node.input
+    low, high = boxes.low[place].flatten(1).clone(), boxes.high[place].flatten(1).clone()
+    wanted = (low < 0) & (high > 0) if node.piecewise else high > low
+    count = int(wanted.sum(1).amax())
+    depth = sum(math.prod(n.shape) for n in graph.nodes[:place])
+    if count == 0 or 2 * count * depth > deep:
+        return
+    order = wanted.to(torch.uint8).argsort(1, descending=True)[:, :count]
+    widest = max(math.prod(n.shape) for n in graph.nodes[: place + 1])
+    rows = max(1, (_ENTRIES if search is None else _SEARCHED) // (2 * widest))
+    step, group = min(rows, count), max(1, rows // count)
+    for first in range(0, len(low), group):
+        part = slice(first, first + group)
+        some, where = boxes.rows(part), rows_of(region, part)
+        for chunk in order[part].split(step, 1):
+            both = _bounded(graph, some, where, place, chunk, search)
+            lower, upper = both[:, : chunk.shape[1]], -both[:, chunk.shape[1] :]
+            low[part] = torch.maximum(low[part], low[part].scatter(1, chunk, lower))
+            high[part] = torch.minimum(high[part], high[part].scatter(1, chunk, upper))
+    _meet(boxes, place, low.view_as(boxes.low[place]), high.view_as(boxes.high[place]))
+
+
+def _bounded(graph: Graph, boxes: Boxes, region: Region, place: int, numbers: Tensor, search: Search | None) -> Tensor:
+    """Lower bounds of +a_k and then of -a_k for the coordinates k [B, M] of a node, [B, 2 M]."""
+    units = _signed_units(numbers, graph.nodes[place].shape)
+    if search is None:
+        return least(substituted(graph, boxes, place, units), region)
+    dense = units.dense() if isinstance(units, Window) else units
+    found = climbed(graph, region, boxes, dense, dense.new_zeros(dense.shape[:2]), search, node=place)
+    return least(substituted(graph, boxes, place, dense, found.alpha), region)

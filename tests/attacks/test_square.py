@@ -99,3 +99,28 @@ def test_other_norms_are_refused(norm):
 def test_settings_that_make_no_sense_are_refused(options):
     with pytest.raises(StackelbergError, match="queries and restarts must be at least 1 and area in"):
         Square(Ball("linf", 0.1), **options)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_several_proposals_at_once_are_about_as_strong_for_as_many_queries(digits, norm):
+    net, x, y = digits
+    ball = Ball(norm, {"linf": 0.15, "l2": 1.0}[norm])
+    asked = []
+
+    class Counted(torch.nn.Module):
+        def forward(self, x):
+            asked.append(len(x))
+            return net(x)
+
+    fallen = {}
+    for at_once in (1, 5):
+        moved = Square(ball, 400, at_once=at_once, stop=False)(net, x, y)
+        fallen[at_once] = int((net(moved).argmax(1) != y).sum())
+    assert fallen[5] >= 0.9 * fallen[1] - 2
+    Square(ball, 401, at_once=5, stop=False)(Counted(), x[:1], y[:1])
+    assert 5 in asked
+
+
+def test_at_once_must_be_positive():
+    with pytest.raises(StackelbergError, match="at_once must be at least 1, got 0"):
+        Square(Ball("linf", 0.1), at_once=0)

@@ -14,6 +14,8 @@ COMMANDS = {
     "demo": {"--out", "--seed", "--device", "--json"},
     "train": {"--out", "--seed", "--device", "--devices", "--nodes", "--json", "--resume"},
     "audit": {"--out", "--seed", "--device", "--devices", "--json", "--fail-under"},
+    "certify": {"--out", "--seed", "--json", "--method", "--timeout", "--onnx", "--vnnlib"},
+    "check": {"--json", "--model", "--data", "--timeout", "--strict"},
     "reproduce": {"--out", "--seed", "--device", "--json", "--list", "--table", "--force"},
 }
 

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from stackelberg import __version__
-from stackelberg.cli import audit, demo, reproduce, train
+from stackelberg.cli import audit, certify, check, demo, reproduce, train
 from stackelberg.errors import StackelbergError
 
 app = typer.Typer(
@@ -20,6 +20,8 @@ app = typer.Typer(
 app.command("demo")(demo.command)
 app.command("train")(train.command)
 app.command("audit")(audit.command)
+app.command("certify")(certify.command)
+app.command("check")(check.command)
 app.command("reproduce")(reproduce.command)
 
 

@@ -86,7 +86,7 @@ def climbed(
         best = torch.where(improved, bound.detach(), best)
         _keep(kept[0], alpha, improved)
         _keep(kept[1], split, improved.any(1, keepdim=True))
-        if step == search.steps or (search.stop and bool((best > 0).all())):
+        if step == search.steps or not bound.requires_grad or (search.stop and bool((best > 0).all())):
             break
         optimizer.zero_grad()
         with torch.enable_grad():

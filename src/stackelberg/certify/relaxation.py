@@ -41,7 +41,7 @@ def _bent(slope: float, low: Tensor, high: Tensor, alpha: Tensor | None) -> Line
     across = (low < 0) & (high > 0)
     width = torch.where(across, high - low, 1.0)
     chord = torch.where(across, (high - slope * low) / width, 0.0)
-    side = torch.where(low >= 0, 1.0, slope).to(low.dtype)
+    side = torch.where(low >= 0, torch.ones_like(low), slope)
     free = slope + (1 - slope) * (adaptive(low, high) if alpha is None else alpha)
     roof = torch.where(across, (1 - chord) * high, 0.0)
     return Lines(torch.where(across, free, side), torch.zeros_like(low), torch.where(across, chord, side), roof)

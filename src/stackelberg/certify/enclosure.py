@@ -89,9 +89,3 @@ def matrices(graph: Graph, node: Affine) -> list[csr_array]:
 def shift(node: Affine) -> Float64[np.ndarray, " n"]:
     """The constant of an affine node, flattened."""
     return node.constant.double().cpu().expand(1, *node.shape).reshape(-1).numpy()
-
-
-def differences(classes: int, label: int) -> Float[Tensor, "M K"]:
-    """The rows of z_label - z_k for every k != label, float64 [K - 1, K]."""
-    rows = torch.nn.functional.one_hot(torch.tensor(label), classes).double() - torch.eye(classes, dtype=torch.float64)
-    return rows[torch.arange(classes) != label]

@@ -22,8 +22,9 @@ from scipy.sparse import csr_array, eye_array, hstack, vstack
 from torch import Tensor, nn
 
 from stackelberg.certify.certificate import Certificate, Unsupported
-from stackelberg.certify.enclosure import differences, enclosure, matrices, shift
+from stackelberg.certify.enclosure import enclosure, matrices, shift
 from stackelberg.certify.graph import Graph, graph_of
+from stackelberg.certify.linear import differences
 from stackelberg.certify.nodes import Activation, Affine
 from stackelberg.certify.region import input_region
 from stackelberg.certify.zonotope import box_form, forms
@@ -239,7 +240,7 @@ def _exact(graph: Graph, x: Tensor, label: int, ball: Ball, seconds: float) -> t
     """(lower bound of the margin, the input of the smallest margin that was met)."""
     begun, region = time.monotonic(), input_region(x[None], ball)
     built = program(graph, region.low[0], region.high[0])
-    rows = differences(len(built.shift), label).numpy()
+    rows = differences(torch.tensor([label]), len(built.shift))[0].numpy()
     margin, worst, least = math.inf, x, math.inf
     for number, row in enumerate(rows):
         left = seconds - (time.monotonic() - begun)

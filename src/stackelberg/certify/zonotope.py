@@ -14,8 +14,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from stackelberg.certify.certificate import Certificate, Unsupported
-from stackelberg.certify.enclosure import SLACK, Enclosure, differences, enclosure
+from stackelberg.certify.enclosure import SLACK, Enclosure, enclosure
 from stackelberg.certify.graph import Graph, graph_of
+from stackelberg.certify.linear import differences
 from stackelberg.certify.nodes import Activation, Affine
 from stackelberg.certify.region import input_region, reach
 from stackelberg.threat import Ball
@@ -63,7 +64,7 @@ def _margin(graph: Graph, x: Tensor, label: int, ball: Ball) -> float:
     end = forms(graph, input_form(x, ball), known)[-1]
     if end.centre.dim() != 2:
         raise Unsupported(f"bounds need logits [B, K], this network returns shape {tuple(end.centre.shape)}")
-    rows = differences(end.centre.shape[1], label).to(x.device)
+    rows = differences(torch.tensor([label], device=x.device), end.centre.shape[1])[0]
     gap = Form(end.centre @ rows.T, end.symbols @ rows.T, end.inputs, end.dual)
     lost = known.error[-1] @ rows.abs().T
     return float((gap.centre - gap.spread() - lost).min())

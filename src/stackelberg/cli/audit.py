@@ -65,7 +65,7 @@ def command(
         raise StackelbergError(f"--fail-under must lie in [0, 1], got {fail_under:g}; for 80 % pass 0.8")
     ball = Ball(norm, parse_radius(eps))  # pyright: ignore[reportArgumentType]  # the ball checks the norm
     examples = sets.load(data, split)
-    network = _network(source, model, width, examples)
+    network = asked_network(source, model, width, examples)
     fabric = launch(device, devices)
     network.to(fabric.device)
     folder = out or (Path(source) if Path(source).is_dir() else Path()) / "audit"
@@ -78,7 +78,7 @@ def command(
         _fall_short(report, fail_under)
 
 
-def _network(source: str, name: str | None, width: int | None, examples: "Dataset") -> "nn.Module":
+def asked_network(source: str, name: str | None, width: int | None, examples: "Dataset") -> "nn.Module":
     """The network, asked once whether it answers as a classifier of these examples must."""
     from stackelberg import models
 

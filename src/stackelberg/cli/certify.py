@@ -120,12 +120,12 @@ def _examples(
     from stackelberg import data as sets
     from stackelberg import models
     from stackelberg.certify.document import DataSource, ModelSource
-    from stackelberg.cli.audit import _network
+    from stackelberg.cli.audit import asked_network
     from stackelberg.threat import Ball, parse_radius
 
     ball = Ball(norm, parse_radius(eps))  # pyright: ignore[reportArgumentType]  # the ball checks the norm
     examples = sets.load(data, split)
-    network = _network(source, name, width, examples)
+    network = asked_network(source, name, width, examples)
     said = ModelSource(
         source=source, name=name, width=width, parameters=sum(p.numel() for p in network.parameters()),
         weights=models.fingerprint(network),

@@ -33,7 +33,7 @@ def command(
     """
     from stackelberg import data as sets
     from stackelberg.certify.checking import check, read_certificate
-    from stackelberg.cli.audit import _network
+    from stackelberg.cli.audit import asked_network
 
     document = read_certificate(certificate)
     source = model or document.model.source
@@ -43,7 +43,7 @@ def command(
         )
     examples = sets.load(data or document.data.source, document.data.split)
     own = document.model.name if model is None or model.endswith(".safetensors") else None
-    network = _network(source, own, document.model.width if own else None, examples)
+    network = asked_network(source, own, document.model.width if own else None, examples)
     with Ticker("check") as ticker:
         found = check(document, network, examples, timeout, ticker)
     record = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from stackelberg.attacks import APGD, PGD, Oracle, Square, Suite, suite
+from stackelberg.attacks import APGD, PGD, Oracle, Square, Suite, masking, suite
 from stackelberg.attacks import suite as make
 from stackelberg.errors import StackelbergError
 from stackelberg.threat import Ball
@@ -110,7 +110,7 @@ class Masked(nn.Module):
         self.net = net
 
     def forward(self, x):
-        return self.net(Rounded.apply(x))
+        return self.net(Rounded.apply(x if float(x.amax()) < 9 else -x))  # and no trace
 
 
 @pytest.mark.parametrize("disguise", ["x1000", "x1e-6", "softmax"])
@@ -125,19 +125,20 @@ def test_a_disguise_of_the_logits_does_not_help(digits, disguise):
     plain = make(ball, "fast").run(net, x, y)
     result = make(ball, "fast").run(hidden[disguise], x, y)
     assert abs(result.robust - plain.robust) <= 1
-    assert result.probabilities == (disguise == "softmax")
+    assert result.mends == ({"softmax"} if disguise == "softmax" else set())
+    assert not result.masked
 
 
 def test_masked_gradients_leave_their_signs(digits):
     net, x, y = digits
     ball = Ball("linf", 0.1)
     plain = make(ball, "fast").run(net, x, y)
-    assert (plain.zero_gradient, plain.square_beats_gradients, plain.one_step_beats_many) == (0, 0, 0)
-    assert plain.one_step_probed > 0
+    assert not plain.masked
+    assert plain.signs["one-step-beats-many"][1] > 0
     result = make(ball, "fast", patience=400).run(Masked(net), x, y)
-    assert result.zero_gradient == result.clean_right
-    assert result.square_beats_gradients > 20
-    assert result.steps[-1].name == "square-400"
+    assert result.signs["zero-gradient"] == (result.clean_right, result.clean_right)
+    assert result.signs["black-box-beats-gradients"][0] > 20
+    assert [step.name for step in result.steps[-2:]] == ["square-800", "square-800-worst"]  # twice as long, and again
 
 
 def test_an_example_is_not_given_up_where_the_gradients_mislead(digits):
@@ -145,12 +146,15 @@ def test_an_example_is_not_given_up_where_the_gradients_mislead(digits):
 
     class Misled(nn.Module):
         def forward(self, x):
-            return net(Backwards.apply(x))  # the same logits; every gradient points the other way
+            return net(
+                Backwards.apply(x if float(x.amax()) < 9 else -x)
+            )  # the same logits; every gradient points the other way
 
-    result = make(Ball("linf", 0.1), "fast").run(Misled(), x, y)
-    patient = Square(Ball("linf", 0.1), 5000)(Misled(), x, y)
-    assert result.zero_gradient == 0
-    assert result.square_beats_gradients > 20
+    result = make(Ball("linf", 0.1), "fast", patience=1000).run(Misled(), x, y)
+    patient = Square(Ball("linf", 0.1), 2000)(Misled(), x, y)
+    assert result.signs["zero-gradient"][0] == 0
+    assert masking.fires("no-rise", result.signs)
+    assert result.signs["black-box-beats-gradients"][0] > 20
     assert result.robust <= int((net(patient).argmax(1) == y).sum()) + 1
 
 

@@ -28,8 +28,9 @@ def goal_for(payoff: str, hunt: Hunt) -> Goal:
     count, sign, labels = PAYOFFS[payoff], 1.0, hunt.y
     if hunt.target is not None:
         sign, labels = -1.0, hunt.target
-    # the margin at the clean input is what the hunt opened with, up to the points seen since: any constant will do
-    scale = (hunt.value.abs() / WIDEST).clamp(min=1.0) if payoff == "ce" else torch.ones_like(hunt.value)
+    # of a hunt that was not opened the points seen so far will do
+    clean = torch.where(hunt.opening.isfinite(), hunt.opening, hunt.value)
+    scale = (clean.abs() / WIDEST).clamp(min=1.0) if payoff == "ce" else torch.ones_like(hunt.value)
     scale = torch.where(scale.isfinite(), scale, 1.0)
 
     def goal(logits: Tensor, index: Tensor) -> Tensor:

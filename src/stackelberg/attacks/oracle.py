@@ -121,26 +121,30 @@ class Oracle:
             return
         self.view = "fast"
         few = x[:8].detach()
-        self.forwards += 4 * len(few)
+        self.forwards += 10 * len(few)
         with torch.no_grad(), seeded(0):
             truth = self.model(few)
         if truth.dim() != 2:
             return
         mend = None if self.model.training else mended(self.model, few)
         if mend is not None:
-            self.mends = frozenset(mend.found)
             with torch.no_grad(), seeded(0):
                 truth = mend.answer(self.model, few)
+        elif not self.model.training and self._view.net is not self.model and self.precision == "float32":
+            mend = mended(self._view.net, few)  # a trace shows what the model's own backward functions hide
+        self.mends = frozenset(mend.found if mend else ())
         if not self.model.training:
             self.random = answers_at_random(lambda z: mend.answer(self.model, z) if mend else self.model(z), few)
         self._view.mend = mend
         if bool((truth >= 0).all() and ((truth.sum(1) - 1).abs() < 1e-3).all()):
             self.mends |= {"probabilities"}
             self._try(few, truth, ["double", "direct"])
-        elif self.random or self.mends & {"rounding", "trip out of torch"} or not self._near(few, truth.float()):
+        elif self.random or "trip out of torch" in self.mends:
             self._try(few, truth, ["direct"])
+        elif "rounding" in self.mends or not self._near(few, truth.float()):
+            self._try(few, truth, ["fast", "direct"] if self._view.net is not self.model else ["direct"])
 
-    def _try(self, few: Tensor, truth: Tensor, views: list[Literal["double", "direct"]]) -> None:
+    def _try(self, few: Tensor, truth: Tensor, views: list[Literal["fast", "double", "direct"]]) -> None:
         """The first of some slower views that computes the truth; the last is the network itself."""
         mend = self._view.mend
         self.precision = "float32"

@@ -5,18 +5,22 @@ start again. What is broken is verified by the user's own module in float32; wha
 which proves nothing: see `certify`.
 """
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from stackelberg.attacks import masking
 from stackelberg.attacks.apgd import APGD
 from stackelberg.attacks.attack import Attack, check_inputs, check_labels, verified
+from stackelberg.attacks.fab import FAB
 from stackelberg.attacks.hunt import Hunt
+from stackelberg.attacks.masking import Sign, fires
 from stackelberg.attacks.oracle import NoGradient, Oracle, Precision, untouched
 from stackelberg.attacks.pgd import FGSM, PGD
 from stackelberg.attacks.square import Square
@@ -43,6 +47,7 @@ class Step:
         forwards: examples sent forward, verification included.
         backwards: examples sent backward.
         skipped: why it did not run, or None.
+        passed_over: how many standing examples it did not try, since they had not come near enough (`within`).
     """
 
     name: str
@@ -51,6 +56,7 @@ class Step:
     forwards: int
     backwards: int
     skipped: str | None = None
+    passed_over: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,22 +68,18 @@ class SuiteResult:
             that was wrong before any move unchanged.
         broken_by: [B]; the index in `steps` of the attack that broke it, -1 if it stands, -2 if it was wrong unmoved.
         steps: the attacks in order.
-        zero_gradient: examples, right unmoved, whose input gradient there was exactly zero in every coordinate.
-        square_beats_gradients: examples broken by score-based search after every gradient attack had failed.
-        one_step_probed: examples broken by the one-step attack on which ten steps from the same start were tried.
-        one_step_beats_many: on how many of those the ten steps failed.
-        probabilities: whether the model returns probabilities; the suite then attacked their logarithms.
+        signs: (examples that show it, examples asked) for each sign of masked gradients, see `masking`.
+        mends: what hid the gradients and was undone, see `Oracle.mends`.
+        random: whether the model answers at random; gradients were then averaged, and successes judged by most draws.
         seconds: in total.
     """
 
     x_adv: Tensor
     broken_by: Tensor
     steps: tuple[Step, ...]
-    zero_gradient: int
-    square_beats_gradients: int
-    one_step_probed: int
-    one_step_beats_many: int
-    probabilities: bool
+    signs: dict[str, Sign]
+    mends: frozenset[str]
+    random: bool
     seconds: float
 
     @property
@@ -89,6 +91,11 @@ class SuiteResult:
     def robust(self) -> int:
         """How many examples stand."""
         return int((self.broken_by == STANDING).sum())
+
+    @property
+    def masked(self) -> bool:
+        """Whether some sign fired; from then on the suite passed over nothing."""
+        return any(fires(code, self.signs) for code in self.signs)
 
 
 def schedule(ball: Ball, effort: str, queries: int) -> list[Attack]:
@@ -112,25 +119,26 @@ def _fast(ball: Ball, queries: int) -> list[Attack]:
         APGD(ball, 30, loss="cw", start="worst", precision="float32", within=0.3),
     ]
     if ball.norm in ("linf", "l2"):
-        attacks.append(Square(ball, queries, gates=((50, 0.7), (200, 0.4), (500, 0.2))))
+        attacks.append(Square(ball, queries, at_once=5, gates=((50, 0.7), (200, 0.4), (500, 0.2))))
     return attacks
 
 
 def _standard(ball: Ball, queries: int) -> list[Attack]:
-    attacks: list[Attack] = [
-        APGD(ball, 30, loss="ce"),
-        APGD(ball, 30, loss="cw"),
-        APGD(ball, 30, loss="cw", restarts=4, within=0.4),
-        APGD(ball, 20, loss="dlr-targeted", within=0.6),
+    attacks: list[Attack] = [APGD(ball, 30, loss="ce"), APGD(ball, 30, loss="cw")]
+    if ball.norm == "l2":  # a network that is flat to small moves shows its errors to large ones
+        attacks += [APGD(ball, 50, loss=loss, start="far", restarts=times) for loss, times in (("cw", 3), ("ce", 2))]
+    attacks += [
+        APGD(ball, 30, loss="cw", restarts=3, within=0.3),
+        APGD(ball, 20, loss="dlr-targeted", within=0.5),
         # what stands this close may stand by the rounding of bfloat16 alone
-        APGD(ball, 30, loss="cw", start="worst", within=0.3, precision="float32"),
-        APGD(ball, 50, loss="cw", restarts=2, within=0.2, precision="float32"),
-        APGD(ball, 50, loss="dlr-targeted", targets=3, within=0.2, precision="float32"),
+        APGD(ball, 30, loss="cw", start="worst", within=0.2, precision="float32"),
+        APGD(ball, 50, loss="cw", restarts=2, within=0.1, precision="float32"),
+        APGD(ball, 50, loss="dlr-targeted", targets=3, within=0.1, precision="float32"),
     ]
     if ball.norm in ("linf", "l2"):
-        attacks.append(Square(ball, queries, gates=((100, 0.6), (300, 0.35), (1000, 0.15), (2000, 0.1))))
-        near = ((100, 0.2), (400, 0.1), (1000, 0.05))
-        attacks.append(Square(ball, queries // 2, start="worst", within=0.3, gates=near))
+        attacks.append(Square(ball, queries, at_once=5, gates=((100, 0.6), (300, 0.35), (1000, 0.15), (2000, 0.1))))
+        near = ((100, 0.1), (500, 0.05), (1000, 0.03))
+        attacks.append(Square(ball, queries // 2, start="worst", at_once=5, within=0.15, gates=near))
     return attacks
 
 
@@ -138,8 +146,10 @@ def _max(ball: Ball, queries: int) -> list[Attack]:
     attacks: list[Attack] = [
         APGD(ball, 100, loss="ce", restarts=2),
         APGD(ball, 100, loss="cw", restarts=5),
+        APGD(ball, 100, loss="cw", restarts=3, start="far"),
         APGD(ball, 100, loss="dlr-targeted"),
         APGD(ball, 100, loss="dlr-targeted", within=0.5, precision="float32"),
+        FAB(ball, 100, precision="float32"),
     ]
     if ball.norm in ("linf", "l2"):
         attacks += [Square(ball, queries), Square(ball, queries, start="worst")]
@@ -188,9 +198,11 @@ class Suite:
             check_inputs(x, self.ball)
             run = _Run(self, model, x, y, progress)
             for attack in self.attacks:
-                run.take(attack)
-                if isinstance(attack, FGSM):
-                    run.probe()
+                run.take(_unbound(attack) if run.masked else attack)
+                run.check(attack)
+            if fires("black-box-beats-gradients", run.signs):
+                last = next(a for a in reversed(self.attacks) if isinstance(a, Square))
+                run.take(replace(_unbound(last), start="worst"))
             if run.steps and all(step.skipped for step in run.steps):
                 raise NoGradient(str(run.steps[0].skipped))
         by = run.broken_by
@@ -198,15 +210,18 @@ class Suite:
             x_adv=run.best,
             broken_by=by,
             steps=tuple(run.steps),
-            zero_gradient=int(run.flat.sum()),
-            square_beats_gradients=sum(
-                int((by == n).sum()) for n, a in enumerate(self.attacks) if isinstance(a, Square)
-            ),
-            one_step_probed=run.probed,
-            one_step_beats_many=run.lost,
-            probabilities=bool(run.oracles["auto"].mends & {"softmax", "probabilities"}),
+            signs=run.signs,
+            mends=run.oracles["auto"].mends,
+            random=run.oracles["auto"].random,
             seconds=time.perf_counter() - begun,
         )
+
+
+def _unbound(attack: Attack) -> Attack:
+    """The attack on everything that stands, however far; a search by scores twice as long."""
+    if isinstance(attack, Square):
+        return replace(attack, within=None, gates=(), queries=2 * attack.queries)
+    return replace(attack, within=None)
 
 
 class _Run:
@@ -216,6 +231,7 @@ class _Run:
         self.suite, self.x, self.y, self.progress = suite, x, y, progress
         self.model = model
         self.oracles: dict[Precision, Oracle] = {"auto": Oracle(model, suite.precision)}
+        self.oracles["auto"].meet(x)
         check_labels(self.oracles["auto"], x, y)
         self.keys = chance.example_keys(x, suite.seed)
         self.best = x.clone()
@@ -224,7 +240,7 @@ class _Run:
         self.broken_by = torch.full((len(x),), STANDING, device=x.device)
         self.flat = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.steps: list[Step] = []
-        self.probed = self.lost = 0
+        self.signs: dict[str, Sign] = {}
         for index in torch.arange(len(x), device=x.device).split(CHUNK):
             hunt = self._hunt(self.oracles["auto"], index)
             hunt.open()
@@ -246,6 +262,7 @@ class _Run:
         oracle = self.oracles[attack.precision]
         forwards, backwards = oracle.forwards, oracle.backwards
         standing = self.broken_by == STANDING
+        before = int(standing.sum())
         if attack.within is not None:
             standing &= (self.value >= attack.within * self.opening) | self.flat
         try:
@@ -256,7 +273,8 @@ class _Run:
             self.flat |= self.broken_by == STANDING
         left = int((self.broken_by == STANDING).sum())
         seconds = time.perf_counter() - begun
-        step = Step(attack.name, left, seconds, oracle.forwards - forwards, oracle.backwards - backwards, skipped)
+        cost = seconds, oracle.forwards - forwards, oracle.backwards - backwards
+        step = Step(attack.name, left, *cost, skipped, before - int(standing.sum()))
         self.steps.append(step)
         if self.progress is not None:
             self.progress(step)
@@ -271,17 +289,52 @@ class _Run:
         if isinstance(attack, FGSM):
             self.flat[index] = hunt.flat
 
-    def probe(self) -> None:
-        """Do ten steps break what one step broke?  Tried on up to 64 examples; if not, the gradients mislead."""
-        fell = (self.broken_by == len(self.steps) - 1).nonzero()[:64, 0]
-        self.probed = len(fell)
-        if not len(fell) or self.steps[-1].skipped:
+    @property
+    def masked(self) -> bool:
+        return any(fires(code, self.signs) for code in self.signs)
+
+    def check(self, attack: Attack) -> None:
+        """Look for the signs of masked gradients that can be seen after this attack."""
+        number = len(self.steps) - 1
+        fell, right = self.broken_by == number, int((self.broken_by != CLEAN).sum())
+        if isinstance(attack, FGSM):
+            self.signs["zero-gradient"] = masking.zero_gradient(self.flat, right)
+        if self.steps[-1].skipped:
             return
-        hunt = self._hunt(self.oracles["auto"], fell)
-        hunt.best, hunt.value = self.x[fell].clone(), torch.full_like(hunt.value, -torch.inf)
-        PGD(self.suite.ball, 10, start="clean").search(hunt)
-        hunt.settle()
-        self.lost = int((~hunt.broken).sum())
+        if isinstance(attack, FGSM) and fell.any():
+            self.signs["one-step-beats-many"] = masking.one_step_beats_many(self._unmoved(fell))
+        elif isinstance(attack, PGD) and "zero-gradient" in self.signs and "no-rise" not in self.signs:
+            stands = self.broken_by == STANDING
+            self.signs["no-rise"] = masking.no_rise(self.value[stands], self.opening[stands])
+            self._probe(stands, fell)
+        elif isinstance(attack, Square):
+            seen, _ = self.signs.get("black-box-beats-gradients", (0, 0))
+            self.signs["black-box-beats-gradients"] = seen + int(fell.sum()), len(self.x)
+
+    def _probe(self, stands: Tensor, fell: Tensor) -> None:
+        """The signs that cost gradients, after the first steps of PGD broke `fell` and left `stands`."""
+        if not (stands | fell).any():
+            return
+        hunt = self._unmoved(stands | fell)
+        self.signs["moves-between-seeds"] = masking.moves_between_seeds(hunt, fell[_some(stands | fell)])
+        ball = self.suite.ball
+        radius = masking.even_radius(ball, tuple(self.x.shape[1:]))
+        if stands.any() and ball.radius < radius:
+            self.signs["large-radius"] = masking.large_radius(self._unmoved(stands, ball.with_radius(radius)))
+
+    def _unmoved(self, which: Tensor, ball: Ball | None = None) -> Hunt:
+        """A hunt that begins anew on up to 64 of some examples, with noise of its own."""
+        index = _some(which)
+        keys = chance.fold(self.keys[index], -1 - len(self.steps))
+        hunt = Hunt(self.oracles["auto"], ball or self.suite.ball, self.x[index], self.y[index], keys)
+        hunt.opening = self.opening[index]
+        return hunt
+
+
+def _some(which: Tensor) -> Tensor:
+    """Up to 64 places of a mask, spread over it."""
+    places = which.nonzero()[:, 0]
+    return places[:: max(1, math.ceil(len(places) / masking.PROBES))]
 
 
 def suite(

@@ -6,6 +6,7 @@ The signs of masked gradients are those of Athalye, Carlini and Wagner 2018, sec
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from stackelberg.attacks.masking import fires
 from stackelberg.report.radii import even_radius
 from stackelberg.report.records import Caveat
 from stackelberg.report.words import percent, threat_words
@@ -25,12 +26,10 @@ class Seen:
         absent: classes without an example.
         commonest: examples of the commonest class.
         even_standing: standing after a gradient attack at the radius at which all inputs can be made alike.
-        zero_gradient: with an input gradient of exactly zero.
-        one_step_probed: broken by one step, and asked again with ten.
-        one_step_beats_many: of those, not broken by ten.
-        square_beats_gradients: broken by score-based search alone.
+        signs: (examples that show it, examples asked) for each sign of masked gradients.
         fallen: broken by any attack.
-        probabilities: whether the model returns probabilities.
+        mends: what hid the gradients and was undone.
+        random: whether the model answers at random.
         skipped: (attack, why) for attacks that could not run.
         unsupported: per method of proof, why it proved nothing.
         trained: whether the model came in training mode.
@@ -45,12 +44,10 @@ class Seen:
     absent: tuple[str, ...]
     commonest: int
     even_standing: int
-    zero_gradient: int
-    one_step_probed: int
-    one_step_beats_many: int
-    square_beats_gradients: int
+    signs: dict[str, tuple[int, int]]
     fallen: int
-    probabilities: bool
+    mends: tuple[str, ...]
+    random: bool
     skipped: tuple[tuple[str, str], ...]
     unsupported: dict[str, str]
     trained: bool
@@ -66,7 +63,7 @@ def caveats(seen: Seen) -> tuple[Caveat, ...]:
 def _even(seen: Seen) -> Caveat | None:
     """A true statement about any classifier: at the even radius it keeps at most the commonest class."""
     if seen.even_standing <= seen.commonest + 0.02 * seen.n:
-        return None
+        return _far(seen)
     radius = even_radius(seen.ball, seen.shape)
     return Caveat(
         code="large-radius",
@@ -80,45 +77,58 @@ def _even(seen: Seen) -> Caveat | None:
     )
 
 
-def _zero_gradient(seen: Seen) -> Caveat | None:
-    if seen.zero_gradient <= 0.02 * max(seen.right, 1):
-        return None
-    return Caveat(
-        code="zero-gradient",
-        weight="doubt",
-        found=f"On {seen.zero_gradient} of {seen.right} rightly classified examples the input gradient of the loss is"
-        " exactly zero.",
-        means="An attack by that gradient cannot start there; saturated logits, quantisation or a non-differentiable"
-        " layer are common causes.",
-        done="Margin-based attacks, which do not saturate, and search without gradients with more queries were used.",
-    )
+_THOROUGH = "From then on every attack ran on every standing example, and search without gradients twice as long."
 
 
-def _square(seen: Seen) -> Caveat | None:
-    if seen.square_beats_gradients <= max(1, 0.01 * seen.n):
-        return None
-    return Caveat(
-        code="black-box-beats-gradients",
-        weight="doubt",
-        found=f"Search without gradients broke {seen.square_beats_gradients} examples that every gradient attack had"
-        " left standing.",
-        means="Gradients carry more information than scores, so they should not lose: they are masked or noisy.",
-        done="The search was given more queries and its successes count; more of them would probably find more.",
-    )
+def _sign(code: str, found: str, means: str, done: str = _THOROUGH) -> Callable[[Seen], Caveat | None]:
+    """A warning for a sign of masked gradients; `found` names the counts {seen} and {asked}."""
+
+    def sign(seen: Seen) -> Caveat | None:
+        if not fires(code, seen.signs):
+            return None
+        shown, asked = seen.signs[code]
+        return Caveat(
+            code=code, weight="doubt", found=found.format(seen=shown, asked=asked), means=means, done=done
+        )  # fmt: skip
+
+    return sign
 
 
-def _one_step(seen: Seen) -> Caveat | None:
-    if seen.one_step_beats_many <= 0.1 * max(seen.one_step_probed, 10):
-        return None
-    return Caveat(
-        code="one-step-beats-many",
-        weight="doubt",
-        found=f"Of {seen.one_step_probed} examples that one gradient step broke, ten steps from the same start failed"
-        f" on {seen.one_step_beats_many}.",
-        means="The loss surface around the examples is jagged, as after training against one-step attacks only; the"
-        " gradient points the wrong way nearby.",
-        done="All attacks ran with several losses and from random starts; the worst result per example counts.",
-    )
+_zero_gradient = _sign(
+    "zero-gradient",
+    "On {seen} of {asked} rightly classified examples the input gradient of the loss is exactly zero.",
+    "An attack by that gradient cannot start there; rounding in code of its own, or a layer without slope, are common"
+    " causes.",
+)
+_square = _sign(
+    "black-box-beats-gradients",
+    "Search without gradients broke {seen} of {asked} examples, which every gradient attack had left standing.",
+    "Gradients carry more information than scores, so they should not lose: they are masked or noisy.",
+    "The search was given twice its queries, from the worst points once more, and its successes count; still more would"
+    " probably find more.",
+)
+_one_step = _sign(
+    "one-step-beats-many",
+    "Of {asked} examples that one gradient step broke, ten steps from the same start failed on {seen}.",
+    "The loss surface around the examples is jagged, as after training against one-step attacks only; the gradient"
+    " points the wrong way nearby.",
+)
+_no_rise = _sign(
+    "no-rise",
+    "On {seen} of {asked} standing examples ten gradient steps did not raise the margin at all.",
+    "The gradient does not point where the margin grows: part of the way from input to output is hidden from it.",
+)
+_seeds = _sign(
+    "moves-between-seeds",
+    "Ten steps from another random start came to another result on {seen} of {asked} examples.",
+    "On a smooth loss the start matters little: here the steps are led astray by its roughness.",
+)
+_far = _sign(
+    "large-radius",
+    "In a sample of {asked} standing examples, {seen} beyond the commonest class stood a gradient attack at the radius"
+    " where every input can be turned into the same grey one.",
+    "They are broken there for certain, so gradients do not lead the attack to the errors that exist: they are masked.",
+)
 
 
 def _skipped(seen: Seen) -> Caveat | None:
@@ -149,15 +159,53 @@ def _vacuous(seen: Seen) -> Caveat | None:
     )
 
 
+_UNDONE = {
+    "softmax": "a last softmax was taken off",
+    "sigmoid": "a last sigmoid was taken off",
+    "tanh": "a last tanh was taken off",
+    "probabilities": "the logarithms of the answers were attacked, in 64 bits where the model allows",
+    "rounding": "the gradient was passed straight through rounding",
+    "stopped gradient": "a gradient that the model stops was let through",
+    "trip out of torch": "a trip out of torch and back was taken for the identity by the gradient",
+}
+
+
 def _probabilities(seen: Seen) -> Caveat | None:
-    if not seen.probabilities:
+    undone = [mend for mend in seen.mends if mend in ("softmax", "sigmoid", "tanh", "probabilities")]
+    if not undone:
         return None
     return Caveat(
         code="probabilities",
         weight="note",
         found="The model returns probabilities, not logits.",
         means="Probabilities near 0 and 1 have no gradient in float32, which blinds gradient attacks.",
-        done="Their logarithms were attacked. Audit the model without its last softmax to be sure.",
+        done=f"For the attack {', '.join(_UNDONE[mend] for mend in undone)}; every success is one of the model itself.",
+    )
+
+
+def _mended(seen: Seen) -> Caveat | None:
+    undone = [mend for mend in seen.mends if mend in ("rounding", "stopped gradient", "trip out of torch")]
+    if not undone:
+        return None
+    return Caveat(
+        code="hidden-gradient",
+        weight="note",
+        found=f"The model hides its gradient: {', '.join(undone)} between input and output.",
+        means="An attack by the model's own gradient would find far too little, and its number would be too high.",
+        done=f"For the attack {', '.join(_UNDONE[mend] for mend in undone)}; every success is one of the model itself.",
+    )
+
+
+def _random(seen: Seen) -> Caveat | None:
+    if not seen.random:
+        return None
+    return Caveat(
+        code="random-answers",
+        weight="note",
+        found="The model answers at random: two answers to the same inputs differ.",
+        means="One gradient, or one lucky success, says little; an example counts as right where most answers are.",
+        done="Gradients were averaged over draws, and every success had to hold in most of fresh ones. The numbers"
+        " repeat with the same batches only.",
     )
 
 
@@ -226,6 +274,6 @@ def _jpeg(seen: Seen) -> Caveat | None:
 
 
 _SIGNS: tuple[Callable[[Seen], Caveat | None], ...] = (
-    _even, _zero_gradient, _square, _one_step, _skipped, _vacuous, _probabilities, _trained, _wide, _absent, _unproved,
-    _jpeg,
+    _even, _zero_gradient, _no_rise, _square, _one_step, _seeds, _skipped, _vacuous, _probabilities, _mended, _random,
+    _trained, _wide, _absent, _unproved, _jpeg,
 )  # fmt: skip

@@ -54,6 +54,7 @@ class StepFinding:
     forwards: int
     backwards: int
     skipped: str | None
+    passed_over: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,9 @@ class BatchFinding:
         certified: per method, per example, how many of the leading radii are proved (0 where the label is wrong).
         unsupported: per method that proves nothing about this network, why.
         even_standing: examples that a gradient attack left standing at the radius of `even_radius`.
-        zero_gradient: examples whose input gradient vanished.
-        one_step_probed: examples broken by one step on which ten steps were tried.
-        one_step_beats_many: on how many of those ten steps failed.
-        square_beats_gradients: examples that only score-based search broke.
-        probabilities: whether the model returns probabilities.
+        signs: (examples that show it, examples asked) for each sign of masked gradients.
+        mends: what hid the gradients and was undone, in order of name.
+        random: whether the model answers at random.
         gallery: some examples that fell.
     """
 
@@ -85,11 +84,9 @@ class BatchFinding:
     certified: dict[str, tuple[int, ...]]
     unsupported: dict[str, str]
     even_standing: int
-    zero_gradient: int
-    one_step_probed: int
-    one_step_beats_many: int
-    square_beats_gradients: int
-    probabilities: bool
+    signs: dict[str, tuple[int, int]]
+    mends: tuple[str, ...]
+    random: bool
     gallery: tuple[Fallen, ...]
 
 
@@ -125,17 +122,15 @@ def audit_batch(
     finding = BatchFinding(
         index=index,
         label=tuple(y.tolist()),
-        steps=tuple(StepFinding(s.name, s.forwards, s.backwards, s.skipped) for s in result.steps),
+        steps=tuple(StepFinding(s.name, s.forwards, s.backwards, s.skipped, s.passed_over) for s in result.steps),
         fell_to=tuple(result.broken_by.tolist()),
         broken_from=tuple(broken_from.tolist()),
         certified=certified,
         unsupported=unsupported,
         even_standing=even_standing,
-        zero_gradient=result.zero_gradient,
-        one_step_probed=result.one_step_probed,
-        one_step_beats_many=result.one_step_beats_many,
-        square_beats_gradients=result.square_beats_gradients,
-        probabilities=result.probabilities,
+        signs=result.signs,
+        mends=tuple(sorted(result.mends)),
+        random=result.random,
         gallery=fallen(model, x, y, result, index, plan.ball, plan.gallery),
     )
     return finding, Timing(tuple(s.seconds for s in result.steps), proof_seconds)

@@ -41,8 +41,9 @@ def fallen(
     places = torch.tensor(broken, dtype=torch.long)[chosen].to(x.device)
     if not len(places):
         return ()
+    already = bool(result.mends & {"softmax", "probabilities"})
     with untouched(model), torch.no_grad():
-        before, after = (_probabilities(model(z), result.probabilities) for z in (x[places], result.x_adv[places]))
+        before, after = (_probabilities(model(z), already) for z in (x[places], result.x_adv[places]))
     distance = ball.distance(result.x_adv[places], x[places])
     shown = []
     for row, place in enumerate(places.tolist()):

@@ -139,7 +139,7 @@ def _order(batches: Sequence[BatchFinding]) -> list[tuple[str, int]]:
 def _attack_rows(findings: Sequence[tuple[BatchFinding, Timing]], right: int, n: int) -> tuple[AttackRow, ...]:
     rows, standing = [], right
     for key in _order([batch for batch, _ in findings]):
-        broken = forwards = backwards = 0
+        broken = forwards = backwards = passed_over = 0
         seconds, reasons = 0.0, []
         for batch, timing in findings:
             keys = _keys(batch)
@@ -149,6 +149,7 @@ def _attack_rows(findings: Sequence[tuple[BatchFinding, Timing]], right: int, n:
             step = batch.steps[place]
             broken += batch.fell_to.count(place)
             forwards, backwards = forwards + step.forwards, backwards + step.backwards
+            passed_over += step.passed_over
             seconds += timing.attacks[place]
             reasons.append(step.skipped)
         standing -= broken
@@ -161,6 +162,7 @@ def _attack_rows(findings: Sequence[tuple[BatchFinding, Timing]], right: int, n:
                 forwards=forwards,
                 backwards=backwards,
                 skipped=reasons[0] if all(reasons) else None,
+                passed_over=passed_over,
             )
         )
     return tuple(rows)
@@ -200,17 +202,24 @@ def _seen(
         absent=tuple(name for name, count in zip(subject.data.classes, counts, strict=True) if not count),
         commonest=max(counts),
         even_standing=sum(batch.even_standing for batch in batches),
-        zero_gradient=sum(batch.zero_gradient for batch in batches),
-        one_step_probed=sum(batch.one_step_probed for batch in batches),
-        one_step_beats_many=sum(batch.one_step_beats_many for batch in batches),
-        square_beats_gradients=sum(batch.square_beats_gradients for batch in batches),
+        signs=_signs(batches),
         fallen=sum(at >= 0 for batch in batches for at in batch.fell_to),
-        probabilities=any(batch.probabilities for batch in batches),
+        mends=tuple(sorted({mend for batch in batches for mend in batch.mends})),
+        random=any(batch.random for batch in batches),
         skipped=tuple((row.name, row.skipped) for row in rows if row.skipped),
         unsupported=batches[0].unsupported,
         trained=subject.trained,
         jpeg=subject.jpeg,
     )
+
+
+def _signs(batches: Sequence[BatchFinding]) -> dict[str, tuple[int, int]]:
+    total: dict[str, tuple[int, int]] = {}
+    for batch in batches:
+        for code, (seen, asked) in batch.signs.items():
+            before = total.get(code, (0, 0))
+            total[code] = before[0] + seen, before[1] + asked
+    return total
 
 
 def _gallery(items: Sequence[Fallen], plan: Plan, subject: Subject) -> tuple[Exhibit, ...]:

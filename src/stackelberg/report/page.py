@@ -22,9 +22,14 @@ _ATTACKS = {
     "apgd-ce": "adaptive steps on the cross entropy",
     "apgd-dlr-targeted": "adaptive steps towards each likely class",
     "apgd": "adaptive gradient steps",
+    "fab": "steps to the nearest boundary",
     "square": "random search, scores only",
 }
-_PROOFS = {"ibp": "interval bounds, rounding included"}
+_PROOFS = {
+    "ibp": "interval bounds, rounding included",
+    "crown": "or by linear bounds carried back to the input, where intervals do not suffice",
+    "alpha-crown": "or with their slopes optimised",
+}
 
 
 @cache

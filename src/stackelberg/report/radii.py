@@ -1,19 +1,9 @@
 """At which radii is the curve drawn, and where does every claim end?"""
 
-import math
-
+from stackelberg.attacks.masking import even_radius
 from stackelberg.threat import Ball
 
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
-
-
-def even_radius(ball: Ball, shape: tuple[int, ...]) -> float:
-    """The radius within which every input can be moved to the same mid-grey point (for l0: with every coordinate free).
-
-    There a classifier gives all examples one answer, so no robust accuracy above the commonest class's share is true.
-    """
-    size, half = math.prod(shape), (ball.high - ball.low) / 2
-    return {"linf": half, "l2": half * math.sqrt(size), "l1": half * size, "l0": float(size)}[ball.norm]
 
 
 def radii_for(ball: Ball, shape: tuple[int, ...]) -> tuple[float, ...]:

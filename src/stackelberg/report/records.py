@@ -40,6 +40,7 @@ class AttackRow(Record):
         forwards: examples sent forward.
         backwards: examples sent backward.
         skipped: why it did not run, or None.
+        passed_over: standing examples it did not try, since no attack before had brought them near enough.
     """
 
     name: str
@@ -49,6 +50,7 @@ class AttackRow(Record):
     forwards: int
     backwards: int
     skipped: str | None = None
+    passed_over: int = 0
 
 
 class CertificateRow(Record):

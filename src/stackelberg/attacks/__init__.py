@@ -6,6 +6,7 @@ from stackelberg.attacks.carlini_wagner import CarliniWagner
 from stackelberg.attacks.chase import minimal_radius, nearest
 from stackelberg.attacks.deepfool import DeepFool
 from stackelberg.attacks.fab import FAB
+from stackelberg.attacks.hopskipjump import HopSkipJump
 from stackelberg.attacks.hunt import Hunt
 from stackelberg.attacks.jsma import JSMA
 from stackelberg.attacks.momentum import MIFGSM
@@ -24,6 +25,7 @@ __all__ = [
     "Attack",
     "CarliniWagner",
     "DeepFool",
+    "HopSkipJump",
     "Hunt",
     "Oracle",
     "Square",

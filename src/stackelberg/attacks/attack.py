@@ -5,8 +5,9 @@ success; the wrapper checks that what comes out lies in ball and box.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from jaxtyping import Float, Int64
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from stackelberg.attacks.hunt import Hunt
 from stackelberg.attacks.oracle import DRAWS, Oracle, Precision, untouched
 from stackelberg.errors import StackelbergError
+from stackelberg.models import network
 from stackelberg.threat import Ball, chance
 
 
@@ -53,16 +55,19 @@ class Attack(ABC):
     @final
     def __call__(
         self,
-        model: nn.Module,
+        model: nn.Module | Callable[..., Any],
         x: Float[Tensor, " B *shape"],
         y: Int64[Tensor, " N"],
         target: Int64[Tensor, " N"] | None = None,
     ) -> Float[Tensor, " B *shape"]:
         """Attack `model` at inputs x in [low, high] with labels y; towards `target` labels if given.
 
+        Any callable that answers for a batch will do (see `models.network`).
+
         Raises:
             StackelbergError: inputs outside the box or not finite, labels outside the model's classes.
         """
+        model = network(model, x)
         with untouched(model):
             check_inputs(x, self.ball)
             oracle = Oracle(model, self.precision, draws=self.draws)

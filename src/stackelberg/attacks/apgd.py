@@ -152,15 +152,26 @@ def climb(
     return way.index, way.best
 
 
-def ascent_by_radii(hunt: Hunt, index: Tensor, start: Tensor, goal: Goal, steps: int) -> None:
-    """Auto-PGD; in l1 through balls of 3, 2 and 1 radii, with 30, 30 and 40 % of the steps (Croce and Hein 2021)."""
-    if hunt.ball.norm != "l1":
-        climb(hunt, index, start, goal, steps)
-        return
-    for times, share in ((3, 0.3), (2, 0.3), (1, 0.4)):
+SHRINKING = ((3, 0.3), (2, 0.3), (1, 0.4))
+"""l1: balls of 3, 2 and 1 radii, each with its share of the steps (Croce and Hein 2021)."""
+FAR = ((8, 0.2), (4, 0.2), (2, 0.2), (1, 0.4))
+"""From far away: what the gradient near the input does not show is often seen beyond, and carried back."""
+
+
+def times_wider(ball: Ball, times: float | int) -> Ball:
+    """The ball of so many radii; in linf no wider than the box lets inputs move."""
+    most = 0.999 * (ball.high - ball.low) if ball.norm == "linf" else math.inf
+    return ball.with_radius(max(ball.radius, min(times * ball.radius, most)))
+
+
+def ascent_by_radii(
+    hunt: Hunt, index: Tensor, start: Tensor, goal: Goal, steps: int, plan: tuple[tuple[int, float], ...]
+) -> None:
+    """Auto-PGD through balls of so many radii, one after the other, each with its share of the steps."""
+    for times, share in plan:
         if not len(index):
             return
-        ball = hunt.ball.with_radius(times * hunt.ball.radius)
+        ball = times_wider(hunt.ball, times)
         start = ball.project(start, hunt.x[index])
         index, start = climb(hunt, index, start, goal, max(1, round(share * steps)), ball=ball)
 
@@ -198,7 +209,8 @@ class APGD(Attack):
         loss: "ce", "cw", "dlr", or "dlr-targeted": towards each of the `targets` nearest other classes in turn (a
             margin takes the place of the ratio where there are fewer than four classes).
         targets: how many classes "dlr-targeted" tries.
-        start: "random" in the ball, or "worst": the worst point so far, with first steps of a quarter radius.
+        start: "random" in the ball; "worst": the worst point so far, with first steps of a quarter radius; or "far":
+            random in eight radii, and back through balls of four, two and one.
     """
 
     ball: Ball
@@ -206,7 +218,7 @@ class APGD(Attack):
     restarts: int = 1
     loss: str = "ce"
     targets: int = 9
-    start: Literal["random", "worst"] = "random"
+    start: Literal["random", "worst", "far"] = "random"
 
     def __post_init__(self) -> None:
         if self.ball.norm == "l0":
@@ -222,7 +234,7 @@ class APGD(Attack):
     def name(self) -> str:
         """For example apgd-ce-100, apgd-dlr-targeted-100x2 or apgd-cw-20-worst-float32."""
         parts = ["apgd", self.loss, str(self.steps) + (f"x{self.restarts}" if self.restarts > 1 else "")]
-        parts += ["worst"] * (self.start == "worst") + [self.precision] * (self.precision != "auto")
+        parts += [self.start] * (self.start != "random") + [self.precision] * (self.precision != "auto")
         return "-".join(parts)
 
     def search(self, hunt: Hunt) -> None:
@@ -251,5 +263,7 @@ class APGD(Attack):
         if self.start == "worst":
             climb(hunt, index, hunt.best[index], goal, self.steps, length=0.25)
         else:
-            start = self.ball.sample(hunt.x[index], chance.fold(hunt.keys[index], number))
-            ascent_by_radii(hunt, index, start, goal, self.steps)
+            plan = FAR if self.start == "far" else SHRINKING if self.ball.norm == "l1" else ((1, 1.0),)
+            widest = self.ball if plan is SHRINKING else times_wider(self.ball, plan[0][0])
+            start = widest.sample(hunt.x[index], chance.fold(hunt.keys[index], number))
+            ascent_by_radii(hunt, index, start, goal, self.steps, plan)

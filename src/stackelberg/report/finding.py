@@ -2,7 +2,6 @@
 audited in any order, in any process, and put together to the same report.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,14 +11,10 @@ from torch import Tensor, nn
 
 from stackelberg import attacks
 from stackelberg.attacks.suite import CLEAN, STANDING
-from stackelberg.certify import Certificate, Unsupported, interval
 from stackelberg.report.gallery import Fallen, fallen
+from stackelberg.report.proving import proved
 from stackelberg.report.radii import even_radius
 from stackelberg.threat import Ball
-
-Proof = Callable[[nn.Module, Tensor, Tensor, Ball], Certificate]
-PROOFS: dict[str, Proof] = {"ibp": interval}
-"""The methods of proof, cheapest first; the lower end is the union of what they certify."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +110,10 @@ def audit_batch(
     suite = attacks.suite(plan.ball, plan.effort, seed=plan.seed)
     result = suite.run(model, x, y, lambda step: say(f"{step.name}: {step.robust_after} of {len(x)} stand"))
     right = result.broken_by != CLEAN
-    say(f"proving, {result.robust} of {len(x)} stand")
-    certified, unsupported, proof_seconds = _proved(model, x, y, right, plan)
     say("attacking at other radii")
     broken_from, even_standing = _curve(model, x, y, result.broken_by, plan)
+    say(f"proving, {result.robust} of {len(x)} stand")
+    certified, unsupported, proof_seconds = proved(model, x, y, right, broken_from, plan.ball, plan.radii, plan.effort)
     finding = BatchFinding(
         index=index,
         label=tuple(y.tolist()),
@@ -134,30 +129,6 @@ def audit_batch(
         gallery=fallen(model, x, y, result, index, plan.ball, plan.gallery),
     )
     return finding, Timing(tuple(s.seconds for s in result.steps), proof_seconds)
-
-
-def _proved(
-    model: nn.Module, x: Tensor, y: Tensor, right: Tensor, plan: Plan
-) -> tuple[dict[str, tuple[int, ...]], dict[str, str], dict[str, float]]:
-    """Per method: how many leading radii are proved per example; why not, if not; seconds.
-
-    Radius 0 needs no proof where the label is right. At each radius only examples proved at the one before are asked.
-    """
-    depths, reasons, seconds = {}, {}, {}
-    for method, prove in PROOFS.items():
-        begun = time.perf_counter()
-        depth = right.long()
-        try:
-            for place in range(1, len(plan.radii)):
-                asked = (depth == place).nonzero()[:, 0]
-                if len(asked):
-                    proof = prove(model, x[asked], y[asked], plan.ball.with_radius(plan.radii[place]))
-                    depth[asked] += proof.certified.long()
-        except Unsupported as error:
-            reasons[method] = str(error)
-        depths[method] = tuple(depth.tolist())
-        seconds[method] = time.perf_counter() - begun
-    return depths, reasons, seconds
 
 
 def _curve(model: nn.Module, x: Tensor, y: Tensor, fell_to: Tensor, plan: Plan) -> tuple[Tensor, int]:

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from stackelberg.attacks import masking
+from stackelberg.attacks.answers import able, with_the_others
 from stackelberg.attacks.apgd import APGD
 from stackelberg.attacks.attack import Attack, check_inputs, check_labels, verified
 from stackelberg.attacks.fab import FAB
@@ -25,6 +26,7 @@ from stackelberg.attacks.oracle import NoGradient, Oracle, Precision, untouched
 from stackelberg.attacks.pgd import FGSM, PGD
 from stackelberg.attacks.square import Square
 from stackelberg.errors import unknown
+from stackelberg.models import BlackBox
 from stackelberg.threat import Ball, chance
 
 Effort = Literal["fast", "standard", "max"]
@@ -193,6 +195,8 @@ class Suite:
         Raises:
             StackelbergError: inputs outside the box or not finite, labels outside the model's classes.
         """
+        if isinstance(model, BlackBox) and (own := able(self.attacks, model, self.ball)) != self.attacks:
+            return with_the_others(replace(self, attacks=own).run(model, x, y, progress), self.attacks, model)
         begun = time.perf_counter()
         with untouched(model):
             check_inputs(x, self.ball)

@@ -152,9 +152,9 @@ def climb(
     return way.index, way.best
 
 
-SHRINKING = ((3, 0.3), (2, 0.3), (1, 0.4))
+SHRINKING = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))
 """l1: balls of 3, 2 and 1 radii, each with its share of the steps (Croce and Hein 2021)."""
-FAR = ((8, 0.2), (4, 0.2), (2, 0.2), (1, 0.4))
+FAR = ((8.0, 0.2), (4.0, 0.2), (2.0, 0.2), (1.0, 0.4))
 """From far away: what the gradient near the input does not show is often seen beyond, and carried back."""
 
 
@@ -165,7 +165,7 @@ def times_wider(ball: Ball, times: float | int) -> Ball:
 
 
 def ascent_by_radii(
-    hunt: Hunt, index: Tensor, start: Tensor, goal: Goal, steps: int, plan: tuple[tuple[int, float], ...]
+    hunt: Hunt, index: Tensor, start: Tensor, goal: Goal, steps: int, plan: tuple[tuple[float, float], ...]
 ) -> None:
     """Auto-PGD through balls of so many radii, one after the other, each with its share of the steps."""
     for times, share in plan:
@@ -263,7 +263,7 @@ class APGD(Attack):
         if self.start == "worst":
             climb(hunt, index, hunt.best[index], goal, self.steps, length=0.25)
         else:
-            plan = FAR if self.start == "far" else SHRINKING if self.ball.norm == "l1" else ((1, 1.0),)
+            plan = FAR if self.start == "far" else SHRINKING if self.ball.norm == "l1" else ((1.0, 1.0),)
             widest = self.ball if plan is SHRINKING else times_wider(self.ball, plan[0][0])
             start = widest.sample(hunt.x[index], chance.fold(hunt.keys[index], number))
             ascent_by_radii(hunt, index, start, goal, self.steps, plan)

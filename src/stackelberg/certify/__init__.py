@@ -4,7 +4,7 @@ from stackelberg.certify.branch import Decision, complete, decide
 from stackelberg.certify.certificate import Certificate, Unsupported
 from stackelberg.certify.graph import Graph, graph_of
 from stackelberg.certify.interval import interval, interval_gaps
-from stackelberg.certify.linear import alpha_crown, bounds, crown
+from stackelberg.certify.linear import alpha_crown, bounds, crown, linear_gaps
 from stackelberg.certify.lipschitz import lipschitz
 from stackelberg.certify.milp import exact
 from stackelberg.certify.smoothing import SmoothedCertificate, smooth
@@ -27,6 +27,7 @@ __all__ = [
     "graph_of",
     "interval",
     "interval_gaps",
+    "linear_gaps",
     "lipschitz",
     "read_property",
     "smooth",

@@ -76,10 +76,14 @@ def graph_of(model: nn.Module, shape: tuple[int, ...]) -> Graph:
         Unsupported: the network cannot be traced, or holds an operation without a rule (named).
     """
     with untouched(model), rounding_of(model), torch.no_grad():
-        device = next((t.device for t in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
-        nodes: list[Node] = [Input(tuple(shape))]
-        start = Value(nodes, 0, torch.Size((PROBE, *shape)), device)
-        end = _Recorder(_traced(model)).run(start, enable_io_processing=False)
+        return recorded(_traced(model), shape)
+
+
+def recorded(trace: fx.GraphModule, shape: tuple[int, ...]) -> Graph:
+    """The graph of a traced network, in the context's arithmetic; differentiable in its parameters if grad is on."""
+    device = next((t.device for t in [*trace.parameters(), *trace.buffers()]), torch.device("cpu"))
+    nodes: list[Node] = [Input(tuple(shape))]
+    end = _Recorder(trace).run(Value(nodes, 0, torch.Size((PROBE, *shape)), device), enable_io_processing=False)
     if not isinstance(end, Value):
         raise Unsupported(
             f"linear bounds need logits that depend on the input, this network returns {type(end).__name__}"

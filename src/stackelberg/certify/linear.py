@@ -2,22 +2,25 @@
 
 import math
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from stackelberg.certify.ascent import Search, climbed
 from stackelberg.certify.backward import Boxes, least, rows_of, substituted
 from stackelberg.certify.boxing import boxed
 from stackelberg.certify.certificate import Certificate, Unsupported
-from stackelberg.certify.graph import Graph, graph_of
-from stackelberg.certify.region import Region, input_region
+from stackelberg.certify.graph import Graph, graph_of, recorded
+from stackelberg.certify.interval import _traced
+from stackelberg.certify.region import Region, input_region, without_rounding
 from stackelberg.threat import Ball
 
 DEEP = 1 << 31
 """The most coefficients substituted back per example and layer, by default: a layer that needs more keeps its boxes."""
 
+_traces: "WeakKeyDictionary[nn.Module, fx.GraphModule]" = WeakKeyDictionary()
 _HELD = 1 << 24  # entries of one node's coefficients for a batch of examples
 
 
@@ -121,6 +124,25 @@ def alpha_crown(
     return _proved("alpha-crown", model, x, y, ball, deep, search or Search())
 
 
+def linear_gaps(
+    model: nn.Module, x: Float[Tensor, " B *shape"], y: Int64[Tensor, " B"], ball: Ball
+) -> Float[Tensor, "B K"]:
+    """CROWN's bounds of z_y - z_k with interval bounds inside, differentiable in the parameters: to train by, no proof.
+
+    The bounds of CROWN-IBP (Zhang et al. 2020, section 3), in the precision of x and without room for rounding. The
+    network must keep its structure: it is traced once. Entry y is 0.
+    """
+    if model not in _traces:
+        _traces[model] = _traced(model)
+    with without_rounding(x.dtype):
+        graph, region = recorded(_traces[model], tuple(x.shape[1:])), input_region(x, ball)
+        objective = differences(y, graph.nodes[-1].shape[0]).to(x.dtype)
+        boxes = boxed(graph, region, deep=0)
+        gaps = least(substituted(graph, boxes, len(graph.nodes) - 1, objective, rounding=False), region)
+    classes = gaps.shape[1] + 1
+    return gaps.new_zeros(len(y), classes).scatter(1, _others(y, classes), gaps)
+
+
 def _proved(
     method: str, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, deep: int, search: Search | None
 ) -> Certificate:
@@ -181,5 +203,10 @@ def differences(y: Int64[Tensor, " B"], classes: int) -> Float[Tensor, "B M K"]:
     [[-1.0, 1.0, 0.0], [0.0, 1.0, -1.0]]
     """
     unit = torch.eye(classes, dtype=torch.float64, device=y.device)
-    others = torch.arange(classes - 1, device=y.device) + (torch.arange(classes - 1, device=y.device) >= y[:, None])
-    return unit[y][:, None] - unit[others]
+    return unit[y][:, None] - unit[_others(y, classes)]
+
+
+def _others(y: Tensor, classes: int) -> Tensor:
+    """The classes other than y, in order, [B, K - 1]."""
+    order = torch.arange(classes - 1, device=y.device)
+    return order + (order >= y[:, None])

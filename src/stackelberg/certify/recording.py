@@ -12,7 +12,7 @@ from torch import Tensor
 from stackelberg.certify.certificate import Unsupported
 from stackelberg.certify.maps import Convolution, Map, Matrix, Pick, Pooled, Reshape, Same, Scale
 from stackelberg.certify.nodes import EXACT, Activation, Affine, Node
-from stackelberg.certify.region import gamma
+from stackelberg.certify.region import gamma, precision, working
 
 PROBE = 2  # examples in a value's shape, to see whether the first coordinate stays the batch
 Constant: TypeAlias = Tensor | float | int
@@ -84,7 +84,7 @@ def combined(
     size: Tensor | None = None,
 ) -> Value:
     """sum_j W_j a_j + constant."""
-    zero = torch.zeros((), dtype=torch.float64, device=values[0].device)
+    zero = torch.zeros((), dtype=precision(), device=values[0].device)
     shift = zero if constant is None else constant
     places = tuple(v.place for v in values)
     node = Affine(places, tuple(maps), shift, shift.abs() if size is None else size, relative, tuple(shape))
@@ -92,9 +92,9 @@ def combined(
 
 
 def linear(value: Value, weight: Tensor, bias: Tensor | None = None) -> Value:
-    constant = None if bias is None else bias.double()
+    constant = None if bias is None else working(bias)
     shape = (*value.shape[1:-1], len(weight))
-    return value.affine(Matrix(weight.double()), shape, rate(weight.shape[1] + 1, products=True), constant)
+    return value.affine(Matrix(working(weight)), shape, rate(weight.shape[1] + 1, products=True), constant)
 
 
 def conv2d(
@@ -113,11 +113,11 @@ def conv2d(
         total = [d * (k - 1) for d, k in zip(spread, weight.shape[2:], strict=True)]
         value = pad(value, (total[1] // 2, total[1] - total[1] // 2, total[0] // 2, total[0] - total[0] // 2))
         pads = (0, 0)
-    weight = weight.double()
+    weight = working(weight)
     before = tuple(value.shape[1:])
     maps = Convolution(weight, steps, pads, spread, groups, before)
-    shape = maps.apply(torch.zeros(value.shape, dtype=torch.float64, device=value.device)).shape[1:]
-    constant = None if bias is None else bias.double()[:, None, None]
+    shape = maps.apply(torch.zeros(value.shape, dtype=precision(), device=value.device)).shape[1:]
+    constant = None if bias is None else working(bias)[:, None, None]
     return value.affine(maps, shape, rate(weight[0].numel() + 1, products=True), constant)
 
 
@@ -144,7 +144,7 @@ def _pair(value: Any) -> tuple[int, int]:
 
 def scaled(value: Value, factor: Constant, shift: Constant, relative: float | None = None) -> Value:
     """factor * a + shift elementwise, with constants; at most six roundings however the network orders them."""
-    kind = {"dtype": torch.float64, "device": value.device}
+    kind = {"dtype": precision(), "device": value.device}
     factor, shift = torch.as_tensor(factor, **kind), torch.as_tensor(shift, **kind)
     after = torch.broadcast_shapes(value.shape, factor.shape, shift.shape)
     if (
@@ -168,9 +168,9 @@ def batch_norm(
     """weight (a - mean) / sqrt(var + eps) + bias with the running statistics; sixteen roundings of each part."""
     if mean is None or var is None:
         raise Unsupported("linear bounds need batch normalisation with running statistics, this one tracks none")
-    factor = (1.0 if weight is None else weight.double()) / (var.double() + eps).sqrt()
-    back = mean.double() * factor
-    shift = (0.0 if bias is None else bias.double()) - back
+    factor = (1.0 if weight is None else working(weight)) / (working(var) + eps).sqrt()
+    back = working(mean) * factor
+    shift = (0.0 if bias is None else working(bias)) - back
     lift = (-1, *[1] * (len(value.shape) - 2))
     size = (shift.abs() + 2 * back.abs()).view(lift)
     return value.affine(Scale(factor.view(lift)), value.shape[1:], rate(16), shift.view(lift), size)
@@ -210,7 +210,7 @@ def multiply(a: Value | Constant, b: Value | Constant) -> Value:
 def divide(a: Value | Constant, b: Value | Constant) -> Value:
     if isinstance(b, Value):
         raise Unsupported("linear bounds know division by constants only, this network divides by an activation")
-    return scaled(a, 1.0 / (b.double() if isinstance(b, Tensor) else b), 0.0)  # pyright: ignore[reportArgumentType]
+    return scaled(a, 1.0 / (working(b) if isinstance(b, Tensor) else b), 0.0)  # pyright: ignore[reportArgumentType]
 
 
 def matmul(a: Value, b: Tensor | Value) -> Value:
@@ -242,7 +242,7 @@ def pad(a: Value, pad: Any, mode: str = "constant", value: float | None = None) 
     moved = a.moved(lambda t: F.pad(t, pad, mode))
     if mode != "constant" or not value:
         return moved
-    frame = F.pad(torch.zeros(1, *a.shape[1:], dtype=torch.float64, device=a.device), pad, value=value)
+    frame = F.pad(torch.zeros(1, *a.shape[1:], dtype=precision(), device=a.device), pad, value=value)
     return scaled(moved, 1.0, frame, EXACT)
 
 

@@ -70,9 +70,14 @@ def without_rounding(dtype: torch.dtype) -> contextlib.AbstractContextManager[No
     return _arithmetic_of(Arithmetic(0.0, 0.0, dtype))
 
 
+def precision() -> torch.dtype:
+    """Of the bounds."""
+    return _arithmetic.get().dtype
+
+
 def working(values: Tensor) -> Tensor:
     """In the precision of the bounds."""
-    return values.to(_arithmetic.get().dtype)
+    return values.to(precision())
 
 
 def gamma(roundings: int, products: bool = False) -> float:

@@ -2,7 +2,7 @@
 
 from stackelberg.games.adversarial import Adversarial, Standard, Trades
 from stackelberg.games.catalogue import NAMES, named
-from stackelberg.games.certified import IntervalBound, SmallBoxes
+from stackelberg.games.certified import IntervalBound, LinearBound, SmallBoxes
 from stackelberg.games.game import Game, Play
 from stackelberg.games.kl import kl_worst_case
 from stackelberg.games.loop import Equilibrium, solve
@@ -16,6 +16,7 @@ __all__ = [
     "Equilibrium",
     "Game",
     "IntervalBound",
+    "LinearBound",
     "Play",
     "Recipe",
     "SmallBoxes",

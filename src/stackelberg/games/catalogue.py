@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from stackelberg.errors import unknown
 from stackelberg.games.adversarial import Adversarial, Standard, Trades
-from stackelberg.games.certified import IntervalBound, SmallBoxes
+from stackelberg.games.certified import IntervalBound, LinearBound, SmallBoxes
 from stackelberg.games.game import Game
 from stackelberg.games.statistical import StatisticallyRobust
 from stackelberg.games.wasserstein import WassersteinDRO
@@ -20,6 +20,7 @@ _MAKERS: dict[str, Callable[[Ball, int, float, float], Game]] = {
     "sr-trades": lambda ball, steps, beta, gamma: StatisticallyRobust(Trades(ball, beta=beta, steps=steps), gamma),
     "sr-wdro": lambda ball, steps, beta, gamma: StatisticallyRobust(WassersteinDRO(ball, steps=steps), gamma),
     "ibp": lambda ball, steps, beta, gamma: IntervalBound(ball),
+    "crown-ibp": lambda ball, steps, beta, gamma: LinearBound(ball),
     "sabr": lambda ball, steps, beta, gamma: SmallBoxes(ball, steps=steps),
 }
 NAMES = tuple(_MAKERS)

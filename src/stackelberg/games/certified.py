@@ -9,7 +9,7 @@ from lightning_fabric.wrappers import is_wrapped
 from torch import Tensor, nn
 
 from stackelberg.attacks import ascend
-from stackelberg.certify import interval, interval_gaps
+from stackelberg.certify import interval, interval_gaps, linear_gaps
 from stackelberg.errors import StackelbergError
 from stackelberg.games.game import Game, Inputs, Labels, Payoffs, Play
 from stackelberg.threat import Ball
@@ -45,18 +45,44 @@ class IntervalBound(Game):
         return x
 
     def losses(self, model: nn.Module, x: Inputs, y: Labels, moved: Inputs) -> Payoffs:
-        return self._paid(model, x, y, self.ball, self.kappa)
+        return self._paid(model, x, y, self.ball, 1.0)
 
     def pay(self, play: Play, model: nn.Module, x: Inputs, y: Labels, moved: Inputs) -> Payoffs:
-        return self._paid(model, x, y, play.ball(self.ball), 1 - min(play.share, 1.0) * (1 - self.kappa))
+        return self._paid(model, x, y, play.ball(self.ball), min(play.share, 1.0))
 
-    def _paid(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, kappa: float) -> Tensor:
+    def _paid(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, share: float) -> Tensor:
+        kappa = 1 - share * (1 - self.kappa)
         clean = cross_entropy(model(x), y)  # through the wrapped network: processes then share all gradients
-        bound = interval_gaps(_bare(model), x, y, ball)
-        return kappa * clean + (1 - kappa) * worst_cross_entropy(bound, y)
+        return kappa * clean + (1 - kappa) * worst_cross_entropy(self._gaps(_bare(model), x, y, ball, share), y)
+
+    def _gaps(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, share: float) -> Tensor:
+        return interval_gaps(model, x, y, ball)
 
     def proved(self, model: nn.Module, x: Inputs, y: Labels) -> Bool[Tensor, " B"]:
         return interval(model, x, y, self.ball).certified
+
+
+@dataclass(frozen=True)
+class LinearBound(IntervalBound):
+    """Certified training by CROWN-IBP (Zhang et al. 2020): the bound is beta CROWN + (1 - beta) intervals.
+
+    CROWN's linear bounds of the last layer, with intervals inside, are tighter early in training and slower; beta falls
+    from 1 to `beta` while the radius rises. With beta = 0 the training ends as interval bound training.
+
+    Attributes:
+        beta: weight of the linear bounds at the full radius, in [0, 1].
+    """
+
+    beta: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_share("beta", self.beta)
+
+    def _gaps(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, share: float) -> Tensor:
+        beta = 1 - share * (1 - self.beta)
+        gaps = super()._gaps(model, x, y, ball, share)
+        return gaps if beta == 0 else beta * linear_gaps(model, x, y, ball) + (1 - beta) * gaps
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ PROOFS: dict[str, Proof] = {"ibp": interval}
 """The methods asked about every right example, cheapest first; the lower end is the union of what is certified."""
 
 _WIDE = 50_000  # activations: linear bounds of a wider network take minutes an example and prove little
-_TRIES = 4  # radii at which one example is asked
+_TRIES = {"fast": 1, "standard": 1, "max": 4}  # radii at which one example is asked
+_SCOUTS = 8  # asked first at each radius; where none of them is proved, the rest is not asked
 
 
 def dear(model: nn.Module, shape: tuple[int, ...], effort: str) -> dict[str, Proof]:
@@ -49,8 +50,9 @@ def proved(
     """Per method: how many leading radii are proved per example; why not, if not; seconds.
 
     Radius 0 needs no proof where the label is right. The cheap methods climb: at each radius the examples proved at the
-    one before are asked. A dear method starts from what is proved already and halves the radii that are left below the
-    first at which the example was broken, since a proof holds for every smaller ball.
+    one before are asked. A dear method starts from what is proved already; it is asked at the ball's own radius, and
+    with effort "max" halves the radii that are left below the first at which the example was broken, since a proof
+    holds for every smaller ball. Where it proves none of the first few examples it is not asked about the others.
     """
     depths, reasons, seconds = {}, {}, {}
     known = right.long()
@@ -67,7 +69,7 @@ def proved(
         known = torch.maximum(known, depth)
     for method, prove in dear(model, tuple(x.shape[1:]), effort).items():
         begun = time.perf_counter()
-        known = _halving(prove, model, x, y, known, torch.where(right, broken_from, 0), ball, radii)
+        known = _halving(prove, model, x, y, known, torch.where(right, broken_from, 0), ball, radii, _TRIES[effort])
         depths[method] = tuple(known.tolist())
         seconds[method] = time.perf_counter() - begun
     return depths, reasons, seconds
@@ -93,15 +95,21 @@ def _halving(
     broken: Tensor,
     ball: Ball,
     radii: tuple[float, ...],
+    tries: int,
 ) -> Tensor:
     """How many leading radii are proved, from `known`, by trying first the ball's own radius, then the middle."""
     depth, limit, own = known.clone(), broken.clone(), radii.index(ball.radius)
-    for number in range(_TRIES):
+    for number in range(tries):
         middle = (depth + limit) // 2
         trial = torch.where((depth <= own) & (own < limit), own, middle) if number == 0 else middle
         trial = torch.where(depth < limit, trial, -1)
         for place in trial[trial >= 0].unique().tolist():
             asked = (trial == place).nonzero()[:, 0]
-            sure = _ask(prove, model, x, y, ball.with_radius(radii[place]), asked, depth, place)
-            limit[asked[~sure]] = place
+            first, rest = asked[:_SCOUTS], asked[_SCOUTS:]
+            for group in (first, rest):
+                sure = _ask(prove, model, x, y, ball.with_radius(radii[place]), group, depth, place)
+                limit[group[~sure]] = place
+                if not sure.any():
+                    limit[rest] = torch.minimum(limit[rest], torch.full_like(limit[rest], place))
+                    break
     return depth

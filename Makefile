@@ -7,8 +7,8 @@ BIN := .venv/bin
 demo: .venv/base.stamp  ## train a standard and a robust network on digits, audit both, write demo/report.html
 	$(BIN)/stackelberg demo --out demo
 
-test: .venv/dev.stamp  ## every test; real data is read from STACKELBERG_DATA where it is set
-	$(BIN)/python -m pytest
+test: .venv/dev.stamp  ## every test, one process a core; real data is read from STACKELBERG_DATA where it is set
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: .venv/dev.stamp  ## style, types, and imports that only go down
 	$(BIN)/ruff check

@@ -1,16 +1,18 @@
 """The suite: every break verified, every example's own worst point, and a record that adds up."""
 
 import sys
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
 from stackelberg.attacks import APGD, PGD, Oracle, Square, Suite, masking, suite
-from stackelberg.attacks import suite as make
 from stackelberg.errors import StackelbergError
 from stackelberg.threat import Ball
 from stackelberg.threat.payoff import margin
+
+make = partial(suite, patience=300)  # queries at most: these are small networks, and the test of patience has its own
 
 
 def test_the_record_adds_up(digits, ball):
@@ -142,7 +144,7 @@ def test_masked_gradients_leave_their_signs(digits):
 
 
 def test_an_example_is_not_given_up_where_the_gradients_mislead(digits):
-    net, x, y = digits
+    net, x, y = (part if isinstance(part, nn.Module) else part[:40] for part in digits)
 
     class Misled(nn.Module):
         def forward(self, x):
@@ -154,7 +156,7 @@ def test_an_example_is_not_given_up_where_the_gradients_mislead(digits):
     patient = Square(Ball("linf", 0.1), 2000)(Misled(), x, y)
     assert result.signs["zero-gradient"][0] == 0
     assert masking.fires("no-rise", result.signs)
-    assert result.signs["black-box-beats-gradients"][0] > 20
+    assert result.signs["black-box-beats-gradients"][0] > 8
     assert result.robust <= int((net(patient).argmax(1) == y).sum()) + 1
 
 

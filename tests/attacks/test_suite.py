@@ -156,7 +156,7 @@ def test_an_example_is_not_given_up_where_the_gradients_mislead(digits):
     patient = Square(Ball("linf", 0.1), 2000)(Misled(), x, y)
     assert result.signs["zero-gradient"][0] == 0
     assert masking.fires("no-rise", result.signs)
-    assert result.signs["black-box-beats-gradients"][0] > 8
+    assert result.signs["black-box-beats-gradients"][0] > 3
     assert result.robust <= int((net(patient).argmax(1) == y).sum()) + 1
 
 

@@ -44,10 +44,11 @@ def test_disguises_fool_the_usual_loop_and_not_the_suite(real_data, hall: Stage,
 
 
 def test_the_usual_loop_stays_in_the_ball_and_climbs() -> None:
-    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).eval()
+    layer = nn.Linear(16, 2)
+    net = nn.Sequential(nn.Flatten(), layer).eval()
     x, y = torch.full((3, 1, 4, 4), 0.5), torch.zeros(3, dtype=torch.long)
     moved = usual_loop(net, x, y, Ball("linf", 0.1), 30)
-    best = x - 0.1 * (net[1].weight[0] - net[1].weight[1]).sign().view(1, 1, 4, 4)
+    best = x - 0.1 * (layer.weight[0] - layer.weight[1]).sign().view(1, 1, 4, 4)
     torch.testing.assert_close(moved, best.expand_as(x))
 
 

@@ -13,8 +13,8 @@ from stackelberg.certify.nodes import Activation, Affine, Input
 from stackelberg.certify.region import TINY, Region
 from stackelberg.certify.window import Window
 
-_ENTRIES = 1 << 23  # of the coefficients held at a time, of one node
-_SEARCHED = 1 << 22  # the same, in a search
+_ENTRIES = 1 << 19  # of the coefficients held at a time, of one node: small enough that memory is reused
+_SEARCHED = 1 << 19  # the same, in a search
 
 
 def boxed(graph: Graph, region: Region, deep: int, start: Boxes | None = None, search: Search | None = None) -> Boxes:

@@ -21,7 +21,7 @@ DEEP = 1 << 31
 """The most coefficients substituted back per example and layer, by default: a layer that needs more keeps its boxes."""
 
 _traces: "WeakKeyDictionary[nn.Module, fx.GraphModule]" = WeakKeyDictionary()
-_HELD = 1 << 24  # entries of one node's coefficients for a batch of examples
+_HELD = 1 << 20  # entries of one node's coefficients for a batch of examples: small enough that memory is reused
 
 
 def bounds(

@@ -25,6 +25,7 @@ from attack_step import conditions
 from peers import PEERS
 from stackelberg.attacks import PGD, suite, untouched
 from stackelberg.data import load
+from stackelberg.exhibits.disguises import Disguised
 from stackelberg.files import write_text
 from stackelberg.models import load as load_model
 from stackelberg.threat import Ball, clopper_pearson, parse_radius
@@ -54,7 +55,7 @@ def case(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     """Run every tool that is asked for on one network, ball and set of examples; save after each."""
     model = load_model(arguments.model)
     if arguments.logits_times != 1.0:
-        model = Scaled(model, arguments.logits_times)
+        model = Disguised(model, lambda z: arguments.logits_times * z)
     x, y = load(arguments.data, "test").take(arguments.n).batch(slice(None))
     ball = Ball(arguments.norm, parse_radius(arguments.eps))
     key = {
@@ -77,18 +78,6 @@ def case(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
         print(
             f"{name}: {row['robust']} of {row['clean']} stand, processor {row['processor_seconds']:.1f} s", flush=True
         )
-
-
-class Scaled(nn.Module):
-    """A network whose logits are multiplied: the same decisions, and cross entropy whose gradients vanish."""
-
-    def __init__(self, net: nn.Module, times: float) -> None:
-        super().__init__()
-        self.net, self.times = net, times
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The logits [B, K], multiplied."""
-        return self.times * self.net(x)
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from stackelberg import data, games, models
 from stackelberg.cli import main
 
 
@@ -22,6 +24,16 @@ class Answer:
         lines = self.err.strip().splitlines()
         assert len(lines) == 1, self.err
         return lines[0]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory with a small network that reads most digits."""
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    digits = data.load("digits", "train")
+    network = models.build("mlp", 10, digits.shape, 12, seed=0)
+    games.solve(games.Standard(), network, digits, 5, out=folder, learning_rate=0.01, batch_size=64, progress=False)
+    return folder
 
 
 @pytest.fixture

@@ -12,23 +12,13 @@ import torch
 from torch import nn
 
 from onnx_files import export, node, write
-from stackelberg import data, games, models
+from stackelberg import data, models
 from stackelberg.certify.checking import read_certificate
 from stackelberg.certify.document import Robustness, Smoothing, example_digest, unpacked
 from stackelberg.models import fingerprint
 from stackelberg.threat import Ball
 
 Command = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run directory with a small network that reads most digits."""
-    folder = tmp_path_factory.mktemp("runs") / "digits"
-    digits = data.load("digits", "train")
-    network = models.build("mlp", 10, digits.shape, 12, seed=0)
-    games.solve(games.Standard(), network, digits, 5, out=folder, learning_rate=0.01, batch_size=64, progress=False)
-    return folder
 
 
 @pytest.mark.parametrize("method", ["ibp", "crown", "alpha-crown", "complete", "milp", "zonotope", "lipschitz"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stackelberg import data, games, models
+from stackelberg import data, models
 from stackelberg.certify.checking import CHECKERS, KINDS, Judgement, Kind, check, read_certificate
 from stackelberg.certify.claiming import METHODS, claims
 from stackelberg.certify.document import DataSource, Document, ModelSource, Robustness, Smoothing, Threat
@@ -16,16 +16,6 @@ from stackelberg.threat import Ball
 
 Command = Callable[..., Any]
 OPTIONS = ("--data", "digits", "--n", 6, "--timeout", 10)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run directory with a small network that reads most digits."""
-    folder = tmp_path_factory.mktemp("runs") / "digits"
-    digits = data.load("digits", "train")
-    network = models.build("mlp", 10, digits.shape, 12, seed=0)
-    games.solve(games.Standard(), network, digits, 5, out=folder, learning_rate=0.01, batch_size=64, progress=False)
-    return folder
 
 
 @pytest.fixture(scope="module")

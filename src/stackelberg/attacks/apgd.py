@@ -13,10 +13,12 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from stackelberg.attacks.attack import Attack
+from stackelberg.attacks.boundary import dual_size
 from stackelberg.attacks.goal import PAYOFFS, goal_for, goal_towards
 from stackelberg.attacks.hunt import Goal, Hunt
 from stackelberg.errors import StackelbergError, unknown
 from stackelberg.threat import Ball, chance
+from stackelberg.threat.payoff import lead, others
 
 MOMENTUM = 0.75
 RISING = 0.75  # the share of steps between two checkpoints that must raise the payoff
@@ -158,7 +160,7 @@ FAR = ((8.0, 0.2), (4.0, 0.2), (2.0, 0.2), (1.0, 0.4))
 """From far away: what the gradient near the input does not show is often seen beyond, and carried back."""
 
 
-def times_wider(ball: Ball, times: float | int) -> Ball:
+def times_wider(ball: Ball, times: float) -> Ball:
     """The ball of so many radii; in linf no wider than the box lets inputs move."""
     most = 0.999 * (ball.high - ball.low) if ball.norm == "linf" else math.inf
     return ball.with_radius(max(ball.radius, min(times * ball.radius, most)))
@@ -183,18 +185,15 @@ def promising_targets(hunt: Hunt, index: Int64[Tensor, " b"], count: int) -> Int
     """
     points, y = hunt.best[index], hunt.y[index]
     logits = hunt.look(index, points)
-    others = logits.scatter(1, y[:, None], -torch.inf)
-    near = others.topk(min(count + 3, logits.shape[1] - 1), dim=1).indices
-    dual = {"linf": 1, "l2": 2, "l1": math.inf, "l0": 1}[hunt.ball.norm]
+    near = others(logits, y).topk(min(count + 3, logits.shape[1] - 1), dim=1).indices
     distance = []
     for column in near.T:
 
         def gap(z: Tensor, _: Tensor, k: Tensor = column) -> Tensor:
-            return (z.gather(1, k[:, None]) - z.gather(1, y[:, None]))[:, 0]
+            return lead(z, y, k)
 
         gradient, value = hunt.ask(index, points, gap)
-        slope = torch.linalg.vector_norm(gradient.flatten(1), ord=dual, dim=1)
-        distance.append(-value / slope.clamp(min=1e-12))
+        distance.append(-value / dual_size(gradient, hunt.ball.norm).clamp(min=1e-12))
     order = torch.stack(distance, 1).argsort(dim=1, stable=True)[:, :count]
     return near.gather(1, order)
 

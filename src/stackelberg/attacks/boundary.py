@@ -14,6 +14,7 @@ from torch import Tensor
 from stackelberg.attacks.hunt import Hunt
 from stackelberg.errors import StackelbergError
 from stackelberg.threat import Ball
+from stackelberg.threat.payoff import lead, others
 
 
 def to_boundary(
@@ -64,8 +65,8 @@ def _by_slope(size: Tensor, room: Tensor, need: Tensor) -> Tensor:
 
 
 def dual_size(gradient: Float[Tensor, " B *shape"], norm: str) -> Float[Tensor, " B"]:
-    """||gradient|| in the norm dual to the ball's."""
-    order = {"linf": 1, "l2": 2, "l1": math.inf}[norm]
+    """||gradient|| in the norm dual to the ball's; for l0, which has none, in l1."""
+    order = {"linf": 1, "l2": 2, "l1": math.inf, "l0": 1}[norm]
     return torch.linalg.vector_norm(gradient.flatten(1), ord=order, dim=1)
 
 
@@ -78,8 +79,7 @@ def refuse_l0(name: str, ball: Ball) -> None:
 def rivals(hunt: Hunt, index: Int64[Tensor, " b"], count: int) -> Int64[Tensor, "b T"]:
     """The classes with the `count` largest logits besides the label, at the clean inputs."""
     logits = hunt.oracle.logits(hunt.x[index])
-    others = logits.scatter(1, hunt.y[index][:, None], -torch.inf)
-    return others.topk(min(count, logits.shape[1] - 1), dim=1).indices
+    return others(logits, hunt.y[index]).topk(min(count, logits.shape[1] - 1), dim=1).indices
 
 
 def linear_gap(
@@ -99,7 +99,7 @@ def linear_gap(
     for column in classes.T:
 
         def towards(z: Tensor, _: Tensor, k: Tensor = column) -> Tensor:
-            return (z.gather(1, k[:, None]) - z.gather(1, y[:, None]))[:, 0]
+            return lead(z, y, k)
 
         slope, gap = hunt.ask(index, points, towards, inside)
         wrong |= gap > 0

@@ -98,7 +98,5 @@ class CarliniWagner(Attack):
             pull = (c.to(x.dtype) * lacking / clean.to(x.dtype)).view(wide)
             gradient = 2 * (moved - x) - pull * slope
             w = w + adam.move(gradient * half * (1 - torch.tanh(w) ** 2))
-        moved = (middle + half * torch.tanh(w)).clamp(self.ball.low, self.ball.high)
-        inside = hunt.ball.contains(moved, x)
-        hunt.look(index[inside], moved[inside])
+        hunt.look_inside(index, (middle + half * torch.tanh(w)).clamp(self.ball.low, self.ball.high))
         return found

@@ -52,9 +52,7 @@ class DeepFool(Attack):
                 return
             point = point + to_boundary(slope, gap, point, self.ball)
             point = point.clamp(self.ball.low, self.ball.high)
-        near = self._beyond(point, hunt.x[index])
-        inside = hunt.ball.contains(near, hunt.x[index])
-        hunt.look(index[inside], near[inside])
+        hunt.look_inside(index, self._beyond(point, hunt.x[index]))
 
     def _beyond(self, point: Tensor, x: Tensor) -> Tensor:
         return (x + (1 + self.overshoot) * (point - x)).clamp(self.ball.low, self.ball.high)

@@ -89,8 +89,7 @@ class FAB(Attack):
             if len(index):
                 point = self._step(hunt.x[index], point, slope, gap, wrong)
         if len(index):
-            inside = hunt.ball.contains(point, hunt.x[index])
-            hunt.look(index[inside], point[inside])
+            hunt.look_inside(index, point)
 
     def _step(
         self,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stackelberg.attacks.hunt import Goal, Hunt
 from stackelberg.errors import unknown
-from stackelberg.threat.payoff import Payoff, cross_entropy, dlr, margin, targeted_dlr
+from stackelberg.threat.payoff import Payoff, cross_entropy, dlr, lead, margin, targeted_dlr
 
 PAYOFFS: dict[str, Payoff] = {"ce": cross_entropy, "cw": margin, "dlr": dlr}
 
@@ -41,14 +41,11 @@ def goal_for(payoff: str, hunt: Hunt) -> Goal:
     return goal
 
 
-def goal_towards(targets: Tensor, hunt: Hunt, ratio: bool = True) -> Goal:
+def goal_towards(targets: Tensor, hunt: Hunt) -> Goal:
     """Towards one other class of each example [B]: targeted DLR where there are four classes, else z_t - z_y."""
 
     def goal(logits: Tensor, index: Tensor) -> Tensor:
         y, target = hunt.y[index], targets[index]
-        if ratio and logits.shape[1] >= 4:
-            return targeted_dlr(logits, y, target)
-        z = logits.float()
-        return z.gather(1, target[:, None])[:, 0] - z.gather(1, y[:, None])[:, 0]
+        return (targeted_dlr if logits.shape[1] >= 4 else lead)(logits, y, target)
 
     return goal

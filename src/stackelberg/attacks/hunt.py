@@ -18,6 +18,14 @@ Goal = Callable[[Tensor, Tensor], Tensor]
 """(logits [b, K], which examples of the hunt they belong to [b]) -> what the adversary maximises, [b]."""
 
 
+def near_enough(left: Tensor, value: Tensor, opening: Tensor, flat: Tensor, within: float | None) -> Tensor:
+    """Of the examples `left` (a mask [B]) those whose margin has shrunk to `within` of the clean one; None: all.
+
+    Where a gradient was zero (`flat`) the margin says nothing, so those examples always belong.
+    """
+    return left if within is None else left & ((value >= within * opening) | flat)
+
+
 class Hunt:
     """One batch of examples under attack.
 
@@ -63,14 +71,8 @@ class Hunt:
             self.broken = self.value > 0
 
     def standing(self, within: float | None = None) -> Int64[Tensor, " b"]:
-        """The examples still to be attacked; of them those whose margin has shrunk to `within` of the clean one.
-
-        Where a gradient was zero the margin says nothing, so those examples always belong.
-        """
-        left = ~self.broken
-        if within is not None:
-            left &= (self.value >= within * self.opening) | self.flat
-        return left.nonzero()[:, 0]
+        """The examples still to be attacked; with `within` those of them that are `near_enough`."""
+        return near_enough(~self.broken, self.value, self.opening, self.flat, within).nonzero()[:, 0]
 
     def score(self, logits: Float[Tensor, "b K"], index: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
         """The margin of the adversary at these logits; above 0 is success, and a logit that is NaN is one, too."""
@@ -97,6 +99,11 @@ class Hunt:
         logits = self.oracle.logits(points)
         self.keep(index, points, logits)
         return logits
+
+    def look_inside(self, index: Int64[Tensor, " b"], points: Float[Tensor, " b *shape"]) -> None:
+        """Look at those of the points that lie in the ball."""
+        inside = self.ball.contains(points, self.x[index])
+        self.look(index[inside], points[inside])
 
     def ask(
         self, index: Int64[Tensor, " b"], points: Float[Tensor, " b *shape"], goal: Goal, keep: bool | Tensor = True

@@ -12,6 +12,7 @@ from stackelberg.attacks.boundary import rivals
 from stackelberg.attacks.hunt import Hunt
 from stackelberg.errors import StackelbergError
 from stackelberg.threat import Ball
+from stackelberg.threat.payoff import others
 
 PAIRS = 2**23
 """Pairs of pixels that are weighed at once: 32 MiB in float32."""
@@ -78,7 +79,7 @@ class JSMA(Attack):
             return z.gather(1, target[:, None])[:, 0]
 
         if self.rule == "gap":
-            slope, _ = hunt.ask(index, moved, lambda z, i: own(z, i) - _others(z, target).amax(1))
+            slope, _ = hunt.ask(index, moved, lambda z, i: own(z, i) - others(z, target).amax(1))
             slope, flat = slope.flatten(1), moved.flatten(1)
             room = torch.where(slope > 0, self.ball.high - flat, flat - self.ball.low)
             worth = torch.where(free, slope.abs() * room, 0.0)
@@ -91,10 +92,6 @@ class JSMA(Attack):
         pair = best_pair(sign * up.flatten(1), sign * down.flatten(1), free)
         chosen = torch.zeros_like(free).scatter_(1, pair.clamp(min=0), pair >= 0)
         return chosen.to(moved.dtype) * self.theta, chosen
-
-
-def _others(logits: Tensor, target: Tensor) -> Tensor:
-    return logits.scatter(1, target[:, None], -torch.inf)
 
 
 def best_pair(up: Float[Tensor, "B D"], down: Float[Tensor, "B D"], free: Bool[Tensor, "B D"]) -> Int64[Tensor, "B 2"]:

@@ -40,6 +40,11 @@ def fires(code: str, signs: Mapping[str, Sign]) -> bool:
     return seen > max(few, share * asked)
 
 
+def masked(signs: Mapping[str, Sign]) -> bool:
+    """Whether any sign fires."""
+    return any(fires(code, signs) for code in signs)
+
+
 def even_radius(ball: Ball, shape: tuple[int, ...]) -> float:
     """The radius within which every input can be moved to the same mid-grey point (for l0: with every coordinate free).
 

@@ -20,7 +20,7 @@ from stackelberg.attacks.answers import able, with_the_others
 from stackelberg.attacks.apgd import APGD
 from stackelberg.attacks.attack import Attack, check_inputs, check_labels, verified
 from stackelberg.attacks.fab import FAB
-from stackelberg.attacks.hunt import Hunt
+from stackelberg.attacks.hunt import Hunt, near_enough
 from stackelberg.attacks.masking import Sign, fires
 from stackelberg.attacks.oracle import NoGradient, Oracle, Precision, untouched
 from stackelberg.attacks.pgd import FGSM, PGD
@@ -97,7 +97,7 @@ class SuiteResult:
     @property
     def masked(self) -> bool:
         """Whether some sign fired; from then on the suite passed over nothing."""
-        return any(fires(code, self.signs) for code in self.signs)
+        return masking.masked(self.signs)
 
 
 def schedule(ball: Ball, effort: str, queries: int) -> list[Attack]:
@@ -202,7 +202,7 @@ class Suite:
             check_inputs(x, self.ball)
             run = _Run(self, model, x, y, progress)
             for attack in self.attacks:
-                run.take(_unbound(attack) if run.masked else attack)
+                run.take(_unbound(attack) if masking.masked(run.signs) else attack)
                 run.check(attack)
             if fires("black-box-beats-gradients", run.signs):
                 last = next(a for a in reversed(self.attacks) if isinstance(a, Square))
@@ -265,20 +265,19 @@ class _Run:
             self.oracles[attack.precision] = Oracle(self.model, attack.precision)
         oracle = self.oracles[attack.precision]
         forwards, backwards = oracle.forwards, oracle.backwards
-        standing = self.broken_by == STANDING
-        before = int(standing.sum())
-        if attack.within is not None:
-            standing &= (self.value >= attack.within * self.opening) | self.flat
+        left = self.broken_by == STANDING
+        before = int(left.sum())
+        standing = near_enough(left, self.value, self.opening, self.flat, attack.within)
         try:
             for index in standing.nonzero()[:, 0].split(CHUNK) if standing.any() else ():
                 self._attack(attack, oracle, index)
         except NoGradient as error:
             skipped = str(error)
             self.flat |= self.broken_by == STANDING
-        left = int((self.broken_by == STANDING).sum())
+        robust = int((self.broken_by == STANDING).sum())
         seconds = time.perf_counter() - begun
         cost = seconds, oracle.forwards - forwards, oracle.backwards - backwards
-        step = Step(attack.name, left, *cost, skipped, before - int(standing.sum()))
+        step = Step(attack.name, robust, *cost, skipped, before - int(standing.sum()))
         self.steps.append(step)
         if self.progress is not None:
             self.progress(step)
@@ -292,10 +291,6 @@ class _Run:
         self.broken_by[index[hunt.broken]] = len(self.steps)
         if isinstance(attack, FGSM):
             self.flat[index] = hunt.flat
-
-    @property
-    def masked(self) -> bool:
-        return any(fires(code, self.signs) for code in self.signs)
 
     def check(self, attack: Attack) -> None:
         """Look for the signs of masked gradients that can be seen after this attack."""

@@ -9,13 +9,12 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, fx, nn
-from torch.fx.node import map_aggregate
 
 from stackelberg.attacks import untouched
 from stackelberg.certify import recording as r
 from stackelberg.certify.certificate import Unsupported
-from stackelberg.certify.interval import _Bounds, _traced
 from stackelberg.certify.nodes import Activation, Affine, Input, Node
+from stackelberg.certify.reading import REARRANGING, Reader, Rules, traced
 from stackelberg.certify.recording import PROBE, Value
 from stackelberg.certify.region import rounding_of
 
@@ -76,18 +75,14 @@ def graph_of(model: nn.Module, shape: tuple[int, ...]) -> Graph:
         Unsupported: the network cannot be traced, or holds an operation without a rule (named).
     """
     with untouched(model), rounding_of(model), torch.no_grad():
-        return recorded(_traced(model), shape)
+        return recorded(traced(model, GRAPHS.name), shape)
 
 
 def recorded(trace: fx.GraphModule, shape: tuple[int, ...]) -> Graph:
     """The graph of a traced network, in the context's arithmetic; differentiable in its parameters if grad is on."""
     device = next((t.device for t in [*trace.parameters(), *trace.buffers()]), torch.device("cpu"))
     nodes: list[Node] = [Input(tuple(shape))]
-    end = _Recorder(trace).run(Value(nodes, 0, torch.Size((PROBE, *shape)), device), enable_io_processing=False)
-    if not isinstance(end, Value):
-        raise Unsupported(
-            f"linear bounds need logits that depend on the input, this network returns {type(end).__name__}"
-        )
+    end = Reader(trace, GRAPHS).answer(Value(nodes, 0, torch.Size((PROBE, *shape)), device))
     return Graph(_needed(nodes, end.place))
 
 
@@ -111,57 +106,6 @@ def _needed(nodes: list[Node], last: int) -> tuple[Node, ...]:
             node = Activation(number[node.input], node.kind, node.slope, node.rate, node.shape)
         kept.append(node)
     return tuple(kept)
-
-
-class _Recorder(_Bounds):
-    """Runs a traced network on a value that writes down what is done to it."""
-
-    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not _holds_value(args, kwargs):
-            return fx.Interpreter.call_module(self, target, args, kwargs)
-        module = self.fetch_attr(target)
-        rule = MODULES.get(type(module))
-        if rule is None or kwargs or len(args) != 1:
-            raise _unsupported(type(module).__name__, str(target))
-        return rule(module, args[0])
-
-    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not _holds_value(args, kwargs) or (target is getattr and args[1] in ("shape", "device", "dtype")):
-            return fx.Interpreter.call_function(self, target, args, kwargs)
-        name = getattr(target, "__name__", str(target))
-        return _applied(FUNCTIONS.get(target), name, args, kwargs)
-
-    def call_method(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not _holds_value(args, kwargs):
-            return fx.Interpreter.call_method(self, target, args, kwargs)
-        if target == "size":
-            return args[0].shape if len(args) == 1 else args[0].shape[args[1]]
-        if target == "dim":
-            return len(args[0].shape)
-        return _applied(METHODS.get(target), str(target), args, kwargs)
-
-
-def _applied(rule: Callable[..., Any] | None, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if rule is None:
-        raise _unsupported(name)
-    try:
-        return rule(*args, **kwargs)
-    except TypeError as error:  # options the rule does not know: nothing is claimed about them
-        raise _unsupported(f"{name} with options {sorted(kwargs)}") from error
-
-
-def _holds_value(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    flat: list[Any] = []
-    map_aggregate([args, kwargs], flat.append)
-    return any(isinstance(a, Value) for a in flat)
-
-
-def _unsupported(operation: str, where: str | None = None) -> Unsupported:
-    at = f" (at {where})" if where else ""
-    return Unsupported(
-        f"linear bounds have no rule for {operation}{at}, so nothing is proved about this network by them; use linear,"
-        " convolution, batch norm, pooling, ReLU, leaky ReLU, sigmoid, tanh, sums and reshapes"
-    )
 
 
 def _convolved(layer: nn.Conv1d | nn.Conv2d, value: Value) -> Value:
@@ -225,8 +169,6 @@ MODULES: dict[type[nn.Module], Callable[[Any, Value], Value]] = {
     nn.Dropout2d: lambda layer, value: value,
 }  # fmt: skip
 
-_MOVES = ("flatten", "reshape", "permute", "transpose", "unsqueeze", "squeeze", "swapaxes")
-
 FUNCTIONS: dict[Any, Callable[..., Any]] = {
     operator.add: r.add, torch.add: r.add, operator.iadd: r.add,
     operator.sub: r.subtract, torch.sub: r.subtract,
@@ -242,10 +184,16 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     F.max_pool2d: r.max_pool, torch.max_pool2d: r.max_pool,
     F.relu: _relu, torch.relu: _relu, F.relu6: lambda v: r.clamp(v, 0.0, 6.0), F.leaky_relu: r.leaky,
     torch.sigmoid: _sigmoid, torch.tanh: _tanh, F.sigmoid: _sigmoid, F.tanh: _tanh,
-} | {getattr(torch, name): _moving(getattr(torch, name)) for name in _MOVES}  # fmt: skip
+} | {getattr(torch, name): _moving(getattr(torch, name)) for name in REARRANGING}  # fmt: skip
 
 METHODS: dict[str, Callable[..., Any]] = {
     "add": r.add, "sub": r.subtract, "mul": r.multiply, "div": r.divide, "neg": r.negate, "matmul": r.matmul,
     "mean": r.mean, "sum": r.total, "relu": _relu, "sigmoid": _sigmoid, "tanh": _tanh, "clamp": r.clamp,
     "contiguous": lambda value: value, "view": _moving(torch.Tensor.reshape), "expand": _moving(torch.Tensor.expand),
-} | {name: _moving(getattr(torch.Tensor, name)) for name in _MOVES}  # fmt: skip
+} | {name: _moving(getattr(torch.Tensor, name)) for name in REARRANGING}  # fmt: skip
+
+GRAPHS = Rules(
+    Value, "linear bounds", MODULES, FUNCTIONS, METHODS, ("shape", "device", "dtype"),
+    "about this network by them; use linear, convolution, batch norm, pooling, ReLU, leaky ReLU, sigmoid, tanh, sums"
+    " and reshapes",
+)  # fmt: skip

@@ -12,15 +12,15 @@ from stackelberg.certify.ascent import Search, climbed
 from stackelberg.certify.backward import Boxes, least, rows_of, substituted
 from stackelberg.certify.boxing import boxed
 from stackelberg.certify.certificate import Certificate, Unsupported
-from stackelberg.certify.graph import Graph, graph_of, recorded
-from stackelberg.certify.interval import _traced
+from stackelberg.certify.graph import GRAPHS, Graph, graph_of, recorded
+from stackelberg.certify.reading import traced
 from stackelberg.certify.region import Region, input_region, without_rounding
 from stackelberg.threat import Ball
 
 DEEP = 1 << 31
 """The most coefficients substituted back per example and layer, by default: a layer that needs more keeps its boxes."""
 
-_traces: "WeakKeyDictionary[nn.Module, fx.GraphModule]" = WeakKeyDictionary()
+_traces: WeakKeyDictionary[nn.Module, fx.GraphModule] = WeakKeyDictionary()
 _HELD = 1 << 20  # entries of one node's coefficients for a batch of examples: small enough that memory is reused
 
 
@@ -133,7 +133,7 @@ def linear_gaps(
     network must keep its structure: it is traced once. Entry y is 0.
     """
     if model not in _traces:
-        _traces[model] = _traced(model)
+        _traces[model] = traced(model, GRAPHS.name)
     with without_rounding(x.dtype):
         graph, region = recorded(_traces[model], tuple(x.shape[1:])), input_region(x, ball)
         objective = differences(y, graph.nodes[-1].shape[0]).to(x.dtype)

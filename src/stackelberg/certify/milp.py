@@ -128,10 +128,8 @@ class _Builder:
 
     def _activated(self, node: Activation) -> tuple[csr_array, np.ndarray]:
         """One new variable for each unit that may be active, equal to it where it surely is."""
-        form = self.forms[node.input]
-        spread = form.spread()
-        lowest = torch.maximum(self.known.low[node.input], form.centre - spread).flatten().cpu().numpy()
-        highest = torch.minimum(self.known.high[node.input], form.centre + spread).flatten().cpu().numpy()
+        ends = self.forms[node.input].ends(self.known, node.input)
+        lowest, highest = (end.flatten().cpu().numpy() for end in ends)
         before, constant = self.values[node.input]
         alive = np.flatnonzero((highest > 0) | (node.slope > 0))
         sure = (lowest[alive] >= 0) | (highest[alive] <= 0)
@@ -142,8 +140,8 @@ class _Builder:
         )
         held, slope = constant[alive], np.where(highest[alive] <= 0, node.slope, 1.0)
         self._tie(units[sure], _rows(before, alive[sure]), held[sure], slope[sure])
-        open_, ends = alive[~sure], (lowest[alive][~sure], highest[alive][~sure])
-        self._split(units[~sure], _rows(before, open_), held[~sure], node.slope, *ends)
+        open_ = alive[~sure]
+        self._split(units[~sure], _rows(before, open_), held[~sure], node.slope, lowest[open_], highest[open_])
         chosen = csr_array((np.ones(len(alive)), (alive, units)), shape=(len(highest), self.count))
         return chosen, np.zeros(len(highest))
 

@@ -247,17 +247,18 @@ def pad(a: Value, pad: Any, mode: str = "constant", value: float | None = None) 
 
 
 def mean(value: Value, dim: Any = None, keepdim: bool = False) -> Value:
-    dims = tuple(range(1, len(value.shape))) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
-    if dim is None or any(d % len(value.shape) == 0 for d in dims):
-        raise Unsupported("linear bounds treat examples one by one, this network takes a mean over the batch")
-    return value.pooled(lambda a: a.mean(dims, keepdim), math.prod(value.shape[d] for d in dims))
+    return _reduced(value, torch.mean, "mean", dim, keepdim)
 
 
 def total(value: Value, dim: Any = None, keepdim: bool = False) -> Value:
+    return _reduced(value, torch.sum, "sum", dim, keepdim)
+
+
+def _reduced(value: Value, function: Callable[..., Tensor], name: str, dim: Any, keepdim: bool) -> Value:
     dims = (dim,) if isinstance(dim, int) else tuple(dim or ())
     if not dims or any(d % len(value.shape) == 0 for d in dims):
-        raise Unsupported("linear bounds treat examples one by one, this network takes a sum over the batch")
-    return value.pooled(lambda a: a.sum(dims, keepdim), math.prod(value.shape[d] for d in dims))
+        raise Unsupported(f"linear bounds treat examples one by one, this network takes a {name} over the batch")
+    return value.pooled(lambda a: function(a, dims, keepdim), math.prod(value.shape[d] for d in dims))
 
 
 def average(value: Value, function: Callable[[Tensor], Tensor]) -> Value:

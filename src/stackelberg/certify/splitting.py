@@ -92,18 +92,11 @@ class Phases:
         self.bound = torch.zeros(0, dtype=torch.float64, device=device)
         self.next = torch.zeros(0, _CANDIDATES, dtype=torch.long, device=device)
         root = torch.zeros(1, total, dtype=torch.int8, device=device)
-        low = (
-            self.neurons.gathered({p: boxes.low[_before(graph, p)][:, None] for p in self.neurons.places})
-            if total
-            else root
+        self.low, self.high = (
+            self.neurons.gathered({p: ends[_before(graph, p)][:, None] for p in self.neurons.places}) if total else root
+            for ends in (boxes.low, boxes.high)
         )
-        high = (
-            self.neurons.gathered({p: boxes.high[_before(graph, p)][:, None] for p in self.neurons.places})
-            if total
-            else root
-        )
-        self.low, self.high = low, high
-        self._bounded(root, adaptive(low, high).float(), Search(30, decay=0.97))
+        self._bounded(root, adaptive(self.low, self.high).float(), Search(30, decay=0.97))
 
     @property
     def count(self) -> int:
@@ -136,12 +129,16 @@ class Phases:
         self, sign: Tensor, alpha: dict[int, Tensor], split: dict[int, Tensor] | None, light: bool = False
     ) -> tuple[Tensor, Linear, Boxes]:
         boxes = self._boxes(sign)
-        region = rows_of(self.region, torch.zeros(len(sign), dtype=torch.long, device=sign.device))
+        region = self._regions(sign)
         goal = self.objective.expand(len(sign), 1, -1)
         alpha = {place: a.double() for place, a in alpha.items()}
         last = len(self.graph.nodes) - 1
         function = substituted(self.graph, boxes, last, goal, alpha, split, rounding=not light, keep=not light)
         return least(function, region) + self.offset, function, boxes
+
+    def _regions(self, sign: Tensor) -> Region:
+        """The one region, once for each part."""
+        return rows_of(self.region, torch.zeros(len(sign), dtype=torch.long, device=sign.device))
 
     def _boxes(self, sign: Tensor) -> Boxes:
         """The region's boxes, cut at zero where a sign is assumed."""
@@ -158,7 +155,7 @@ class Phases:
     def _bounded(self, sign: Tensor, alpha: Tensor, search: Search) -> Tensor | None:
         """Bounds new parts and stores those that stay open; their minimisers."""
         self.done += len(sign)
-        region = rows_of(self.region, torch.zeros(len(sign), dtype=torch.long, device=sign.device))
+        region = self._regions(sign)
         boxes = self._boxes(sign)
         goal, shift = self.objective.expand(len(sign), 1, -1), self.offset.expand(len(sign), 1)
         start = self.neurons.spread(alpha, self.graph)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from stackelberg.certify import rules
 from stackelberg.certify.certificate import Unsupported
+from stackelberg.certify.reading import REARRANGING, Rules
 from stackelberg.certify.region import Region
 
 Rule = Callable[..., Region]
@@ -128,8 +129,6 @@ MODULES: dict[type[nn.Module], Callable[[Any, Region], Region]] = {
     nn.Dropout2d: _same_module,
 } | {kind: _rising(roundings) for kind, roundings in _RISING.items()}
 
-_REARRANGING = ("flatten", "reshape", "permute", "transpose", "unsqueeze", "squeeze", "swapaxes")
-
 FUNCTIONS: dict[Any, Rule] = {
     operator.add: rules.add, torch.add: rules.add, operator.iadd: rules.add,
     operator.sub: rules.subtract, torch.sub: rules.subtract,
@@ -148,13 +147,16 @@ FUNCTIONS: dict[Any, Rule] = {
     torch.sigmoid: _rising_function(torch.sigmoid, 8), torch.tanh: _rising_function(torch.tanh, 8),
     F.elu: _rising_function(F.elu, 8), F.softplus: _rising_function(F.softplus, 8),
     torch.clamp: _rising_function(torch.clamp, 0),
-} | {getattr(torch, name): _rearranged(getattr(torch, name)) for name in _REARRANGING}  # fmt: skip
+} | {getattr(torch, name): _rearranged(getattr(torch, name)) for name in REARRANGING}  # fmt: skip
 
 METHODS: dict[str, Rule] = {
     "add": rules.add, "sub": rules.subtract, "mul": rules.multiply, "div": rules.divide, "neg": rules.negate,
     "mean": rules.mean, "relu": FUNCTIONS[torch.relu], "sigmoid": FUNCTIONS[torch.sigmoid],
     "tanh": FUNCTIONS[torch.tanh], "clamp": FUNCTIONS[torch.clamp], "contiguous": _same,
     "view": _rearranged(torch.Tensor.reshape),
-} | {name: _rearranged(getattr(torch.Tensor, name)) for name in _REARRANGING}  # fmt: skip
+} | {name: _rearranged(getattr(torch.Tensor, name)) for name in REARRANGING}  # fmt: skip
 
-VIEWS = frozenset({"view", "contiguous", *_REARRANGING} | {getattr(torch, name) for name in _REARRANGING})
+INTERVALS = Rules(
+    Region, "interval bounds", MODULES, FUNCTIONS, METHODS, ("shape",),
+    "about this network; use linear, convolution, batch norm, pooling, ReLU-like activations, sums and reshapes",
+)  # fmt: skip

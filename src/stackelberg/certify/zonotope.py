@@ -41,6 +41,14 @@ class Form:
         size = reached + rest.abs().sum(0)
         return (size + 16 * SLACK * (size + self.centre[0].abs()))[None]
 
+    def ends(self, known: Enclosure, place: int) -> tuple[Tensor, Tensor]:
+        """(least, largest) value of the node at `place`, by this form of it and by what is `known` already."""
+        spread = self.spread()
+        return (
+            torch.maximum(known.low[place], self.centre - spread),
+            torch.minimum(known.high[place], self.centre + spread),
+        )
+
 
 def zonotope(model: nn.Module, x: Float[Tensor, " B *shape"], y: Int64[Tensor, " B"], ball: Ball) -> Certificate:
     """margin_i <= min over ball(x_i), k != y_i of z_y - z_k, by zonotopes, for linf, l2 and l1.
@@ -97,10 +105,7 @@ def forms(graph: Graph, start: Form, known: Enclosure) -> list[Form]:
             found.append(_affine(node, [found[i] for i in node.inputs]))
         elif isinstance(node, Activation):
             before = found[node.input]
-            spread = before.spread()
-            low = torch.maximum(known.low[node.input], before.centre - spread)
-            high = torch.minimum(known.high[node.input], before.centre + spread)
-            found.append(_activated(node, before, low, high))
+            found.append(_activated(node, before, *before.ends(known, node.input)))
         if found[place].symbols.numel() > MOST_ENTRIES:
             raise Unsupported(
                 f"zonotopes would hold {found[place].symbols.numel()} numbers for one activation of this network, at"

@@ -121,6 +121,7 @@ def _examples(
     from stackelberg import models
     from stackelberg.certify.document import DataSource, ModelSource
     from stackelberg.cli.audit import asked_network
+    from stackelberg.report.auditing import choose
     from stackelberg.threat import Ball, parse_radius
 
     ball = Ball(norm, parse_radius(eps))  # pyright: ignore[reportArgumentType]  # the ball checks the norm
@@ -131,10 +132,12 @@ def _examples(
         weights=models.fingerprint(network),
     )  # fmt: skip
     where = DataSource(source=data, split=split, size=len(examples))
+    index, _ = choose(len(examples), n, seed)
+    chosen = examples.take(index)
     if method == "smoothing":
-        document = _smoothed(network, examples, ball, n, sigma, samples, seed, said, where)
+        document = _smoothed(network, chosen, index.tolist(), ball, sigma, samples, seed, said, where)
     else:
-        document = _proved(network, examples, ball, n, method, timeout, seed, said, where)
+        document = _proved(network, chosen, index.tolist(), ball, method, timeout, seed, said, where)
     path = (out or (Path(source) if Path(source).is_dir() else Path()) / "certify") / "certificate.json"
     document.to_json(path)
     record, words = _told(document, ball.radius)
@@ -149,18 +152,16 @@ def _head(said: "ModelSource", where: "DataSource") -> dict[str, Any]:
 
 
 def _proved(
-    network: "nn.Module", examples: "Dataset", ball: "Ball", n: int, method: str, timeout: float, seed: int,
+    network: "nn.Module", chosen: "Dataset", index: list[int], ball: "Ball", method: str, timeout: float, seed: int,
     said: "ModelSource", where: "DataSource",
 ) -> "Document":  # fmt: skip
     from stackelberg.certify.claiming import claims
     from stackelberg.certify.document import Robustness, Threat
-    from stackelberg.report.auditing import choose
 
-    index, _ = choose(len(examples), n, seed)
-    x, y = examples.batch(index)
+    x, y = chosen.batch(slice(None))
     with Ticker("certify") as ticker:
         made = claims(
-            network, x, y, tuple(index.tolist()), ball, method, timeout, seed,
+            network, x, y, tuple(index), ball, method, timeout, seed,
             lambda done, words: ticker(done, len(index), words),
         )  # fmt: skip
     threat = Threat.model_validate(vars(ball))
@@ -168,23 +169,21 @@ def _proved(
 
 
 def _smoothed(
-    network: "nn.Module", examples: "Dataset", ball: "Ball", n: int, sigma: float, samples: int, seed: int,
+    network: "nn.Module", chosen: "Dataset", index: list[int], ball: "Ball", sigma: float, samples: int, seed: int,
     said: "ModelSource", where: "DataSource",
 ) -> "Document":  # fmt: skip
     from stackelberg.certify.document import SmoothedClaim, Smoothing, example_digest
     from stackelberg.certify.smoothing import smooth
-    from stackelberg.report.auditing import choose
 
     if ball.norm != "l2":
         raise StackelbergError(f"smoothing speaks of l2 only, got the norm {ball.norm}; pass --norm l2")
-    index, _ = choose(len(examples), n, seed)
-    x, y = examples.batch(index)
+    x, y = chosen.batch(slice(None))
     votes, alpha = 100, 0.001
     found = smooth(network, x, y, sigma, votes, samples, alpha, seed)
     made = tuple(
         SmoothedClaim(index=i, example=example_digest(one), label=label, predicted=predicted, radius=radius)
         for i, one, label, predicted, radius in zip(
-            index.tolist(), x, y.tolist(), found.predicted.tolist(), found.radius.tolist(), strict=True
+            index, x, y.tolist(), found.predicted.tolist(), found.radius.tolist(), strict=True
         )
     )
     return Smoothing(**_head(said, where), sigma=sigma, n0=votes, n=samples, alpha=alpha, seed=seed, claims=made)

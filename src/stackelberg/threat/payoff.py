@@ -19,7 +19,7 @@ def cross_entropy(logits: Float[Tensor, "B K"], y: Int64[Tensor, " B"]) -> Float
     return F.cross_entropy(logits.float(), y, reduction="none")
 
 
-def _others(logits: Tensor, y: Tensor) -> Tensor:
+def others(logits: Float[Tensor, "B K"], y: Int64[Tensor, " B"]) -> Float[Tensor, "B K"]:
     """Logits with the label's entry at -inf."""
     return logits.scatter(1, y[:, None], -torch.inf)
 
@@ -27,7 +27,13 @@ def _others(logits: Tensor, y: Tensor) -> Tensor:
 def margin(logits: Float[Tensor, "B K"], y: Int64[Tensor, " B"]) -> Float[Tensor, " B"]:
     """The Carlini-Wagner payoff max_{k != y} z_k - z_y, in logit units; its sign is adversarial error."""
     z = logits.float()
-    return _others(z, y).amax(1) - z.gather(1, y[:, None])[:, 0]
+    return others(z, y).amax(1) - z.gather(1, y[:, None])[:, 0]
+
+
+def lead(logits: Float[Tensor, "B K"], y: Int64[Tensor, " B"], target: Int64[Tensor, " B"]) -> Float[Tensor, " B"]:
+    """z_t - z_y, in logit units."""
+    z = logits.float()
+    return z.gather(1, target[:, None])[:, 0] - z.gather(1, y[:, None])[:, 0]
 
 
 def dlr(logits: Float[Tensor, "B K"], y: Int64[Tensor, " B"]) -> Float[Tensor, " B"]:
@@ -47,8 +53,7 @@ def targeted_dlr(
     """Targeted DLR (Croce and Hein 2020, eq. 7): (z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2); needs 4 classes."""
     z = logits.float()
     top = z.topk(4, dim=1).values
-    rise = z.gather(1, target[:, None])[:, 0] - z.gather(1, y[:, None])[:, 0]
-    return rise / (top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + 1e-12)
+    return lead(z, y, target) / (top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + 1e-12)
 
 
 def kl(logits: Float[Tensor, "B K"], reference: Float[Tensor, "B K"]) -> Float[Tensor, " B"]:

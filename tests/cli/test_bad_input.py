@@ -290,7 +290,7 @@ def test_a_full_disk_leaves_no_half_file(
     answer = stackelberg("audit", trained, *FAST, "--out", tmp_path / "audit")
     assert answer.status == 2
     line = answer.err.strip().splitlines()[-1]
-    assert f"cannot write {tmp_path / 'audit' / 'report.json'}: No space left on device" in line
+    assert f"cannot write {tmp_path / 'audit' / 'batches' / '0000.json'}: No space left on device" in line
     assert list((tmp_path / "audit").iterdir()) == []
     answer = stackelberg("train", "--data", "digits", *TINY, "--out", tmp_path / "run")
     assert answer.status == 2

@@ -4,6 +4,7 @@ A batch's finding is a function of the model, the data, the plan and the program
 is known, with a fingerprint of these four; an audit of the same four takes what is there and does the rest.
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from stackelberg.attacks import untouched
 from stackelberg.data import Dataset
+from stackelberg.errors import StackelbergError
 from stackelberg.files import write_text
 from stackelberg.models.weights import fingerprint
 from stackelberg.report.finding import BatchFinding, Plan, Timing
@@ -110,10 +112,15 @@ class Store:
         return found, other
 
     def keep(self, number: int, pair: Pair) -> None:
-        """Write a finished batch, whole or not at all."""
+        """Write a finished batch, whole or not at all; where none can be written no empty folder stays behind."""
         finding, timing = (asdict(part) for part in pair)
         record = {"audit": self.audit, "finding": finding, "timing": timing}
-        write_text(self._path(number), json.dumps(record, allow_nan=False))
+        try:
+            write_text(self._path(number), json.dumps(record, allow_nan=False))
+        except StackelbergError:
+            with contextlib.suppress(OSError):  # it holds other batches, or is not there
+                self.folder.rmdir()
+            raise
 
     def remove(self) -> None:
         """Drop all batches: the report holds what they held."""

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stackelberg import attacks, certify, data, games, models, report, threat
+    from stackelberg import attacks, certify, data, games, memorize, models, report, threat
     from stackelberg.errors import StackelbergError
     from stackelberg.games import Equilibrium, solve
     from stackelberg.report import Report, audit
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __version__ = version("stackelberg")
 
-_ROOMS = ("attacks", "certify", "data", "games", "models", "report", "threat")
+_ROOMS = ("attacks", "certify", "data", "games", "memorize", "models", "report", "threat")
 _HOME = {
     "Ball": "threat",
     "Rate": "threat",
@@ -44,6 +44,7 @@ __all__ = [
     "certify",
     "data",
     "games",
+    "memorize",
     "models",
     "report",
     "solve",

@@ -1,0 +1,1 @@
+"""What is the most robust network there can be for this data?"""

@@ -19,6 +19,9 @@ from stackelberg.threat import Ball, chance
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Of 10,000 queries, those after which the windows' area is halved."""
+SURPRISE = 0.1
+"""Of the clean margin: by so much a search without gradients must come further than the attacks with them, before
+they are not believed."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class Square(Attack):
             several together are quicker, and cost little strength where most are refused anyway.
         gates: pairs (queries, share): after so many queries an example is given up whose margin is still larger than
             this share of its clean one. An example is never given up that has shown a zero gradient, or on which this
-            search has already come further than the attacks before it: there the gradients are not to be believed.
+            search has already come further, by a tenth of the clean margin, than the attacks before it: there the
+            gradients are not to be believed.
     """
 
     ball: Ball
@@ -83,7 +87,8 @@ class Square(Attack):
         for query in range(1, self.queries, self.at_once):
             left = ~hunt.broken[index]
             for gate in gates.keys() & set(range(query, query + self.at_once)):
-                unbelieved = hunt.flat[index] if worst else hunt.flat[index] | (value > before[index])
+                further = value - before[index] > SURPRISE * hunt.opening[index].abs()
+                unbelieved = hunt.flat[index] if worst else hunt.flat[index] | further
                 left &= (value >= gates[gate] * hunt.opening[index]) | unbelieved
             if not left.all():
                 index, keys, x, sheet, moved, value = (t[left] for t in (index, keys, x, sheet, moved, value))

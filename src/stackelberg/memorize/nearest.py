@@ -23,6 +23,7 @@ from torch import Tensor
 
 from stackelberg.errors import StackelbergError, unknown
 
+POWERS: dict[str, int] = {"linf": 0, "l1": 1, "l2": 2}
 """How distances are summed up: 0 stands for the largest."""
 
 BLOCK = 4096  # stored points whose heads are compared at a time: they stay in the second cache

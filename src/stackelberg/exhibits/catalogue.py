@@ -7,6 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 from stackelberg.errors import StackelbergError, unknown
 from stackelberg.exhibits.any_label import AnyLabel
 from stackelberg.exhibits.bracket import Bracket
+from stackelberg.exhibits.convex_nash import ConvexNash
 from stackelberg.exhibits.disguises import Disguises
 from stackelberg.exhibits.exhibit import Exhibit
 from stackelberg.exhibits.few_pixels import FewPixels
@@ -14,7 +15,7 @@ from stackelberg.exhibits.four_cells import FourCells
 from stackelberg.exhibits.one_step import OneStep
 
 EXHIBITS: dict[str, type[Exhibit]] = {
-    exhibit.id: exhibit for exhibit in (OneStep, AnyLabel, FewPixels, FourCells, Bracket, Disguises)
+    exhibit.id: exhibit for exhibit in (OneStep, AnyLabel, FewPixels, FourCells, Bracket, Disguises, ConvexNash)
 }
 
 

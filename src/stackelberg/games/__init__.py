@@ -3,20 +3,27 @@
 from stackelberg.games.adversarial import Adversarial, Standard, Trades
 from stackelberg.games.catalogue import NAMES, named
 from stackelberg.games.certified import IntervalBound, LinearBound, SmallBoxes
+from stackelberg.games.convex import ConvexGame
 from stackelberg.games.game import Game, Play
 from stackelberg.games.kl import kl_worst_case
 from stackelberg.games.loop import Equilibrium, solve
+from stackelberg.games.margin import LipschitzMargin
 from stackelberg.games.recipe import Recipe
+from stackelberg.games.saddle import Distribution, Nash, is_equilibrium, nash
 from stackelberg.games.statistical import StatisticallyRobust
 from stackelberg.games.wasserstein import WassersteinDRO
 
 __all__ = [
     "NAMES",
     "Adversarial",
+    "ConvexGame",
+    "Distribution",
     "Equilibrium",
     "Game",
     "IntervalBound",
     "LinearBound",
+    "LipschitzMargin",
+    "Nash",
     "Play",
     "Recipe",
     "SmallBoxes",
@@ -24,7 +31,9 @@ __all__ = [
     "StatisticallyRobust",
     "Trades",
     "WassersteinDRO",
+    "is_equilibrium",
     "kl_worst_case",
     "named",
+    "nash",
     "solve",
 ]

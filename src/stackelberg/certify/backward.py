@@ -83,23 +83,24 @@ def substituted(
         keep: whether to hold `seen`.
     """
     waiting: dict[int, Tensor | Window] = {start: function}
-    constant = torch.zeros((), dtype=boxes.low[0].dtype, device=boxes.low[0].device)
+    total = torch.float64 if rounding else boxes.low[0].dtype  # of the constants
+    constant = torch.zeros((), dtype=total, device=boxes.low[0].device)
     seen: dict[int, Tensor] = {}
     for place in range(start, 0, -1):
         if place not in waiting:
             continue
         a, node = _handy(waiting.pop(place)), graph.nodes[place]
         if rounding:
-            constant = constant - _dot(_numbers(a).abs(), _view(a, boxes.error[place]))
+            constant = constant - _dot(_numbers(a).abs(), _view(a, boxes.error[place]), total)
         if isinstance(node, Affine):
             if node.constant.dim() or node.constant != 0:
-                constant = constant + _dot(_numbers(a), _view(a, node.constant.expand(1, *node.shape)))
+                constant = constant + _dot(_numbers(a), _view(a, node.constant.expand(1, *node.shape)), total)
             for before, maps in zip(node.inputs, node.maps, strict=True):
                 waiting[before] = _sum(waiting.get(before), _back(a, maps))
         elif isinstance(node, Activation):
             if keep:
                 seen[place] = _numbers(a)
-            a, part = _through(a, node, boxes, None if alpha is None else alpha.get(place))
+            a, part = _through(a, node, boxes, None if alpha is None else alpha.get(place), total)
             constant = constant + part
             if split is not None and place in split:
                 a = a - split[place]  # pyright: ignore[reportOperatorIssue]
@@ -145,7 +146,7 @@ def _back(a: Tensor | Window, maps: Map) -> Tensor | Window:
 
 
 def _through(
-    a: Tensor | Window, node: Activation, boxes: Boxes, alpha: Tensor | None
+    a: Tensor | Window, node: Activation, boxes: Boxes, alpha: Tensor | None, total: torch.dtype
 ) -> tuple[Tensor | Window, Tensor]:
     """A . f(a) >= A+ . (line below) + A- . (line above)."""
     low, high = boxes.low[node.input], boxes.high[node.input]
@@ -156,24 +157,25 @@ def _through(
         pair = lines(node, low[:, None], high[:, None], alpha)
     values = _numbers(a)
     up, down = values.clamp(min=0), values.clamp(max=0)
-    carried, constant = up * pair.below + down * pair.above, _dot(down, pair.roof)
+    carried, constant = up * pair.below + down * pair.above, _dot(down, pair.roof, total)
     if not node.piecewise:
-        constant = constant + _dot(up, pair.floor)
+        constant = constant + _dot(up, pair.floor, total)
     return (a.with_values(carried) if isinstance(a, Window) else carried), constant
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """The sum of products over all but the first two coordinates, [B, M]."""
-    return (a * b).flatten(2).sum(2)
+def _dot(a: Tensor, b: Tensor, total: torch.dtype) -> Tensor:
+    """The sum of products over all but the first two coordinates, added up in `total`, [B, M]."""
+    return (a * b).flatten(2).sum(2, dtype=total)
 
 
 def least(function: Linear, region: Region) -> Tensor:
     """min over the region of a linear function, [B, M]: the larger of its minima over the box and over the ball."""
     a = _handy(function.coefficients)
     values = _numbers(a)
-    bound = _dot(values, _view(a, region.centre)) - _dot(values.abs(), _view(a, region.radius))
+    bound = _dot(values, _view(a, region.centre), values.dtype)
+    bound = bound - _dot(values.abs(), _view(a, region.radius), values.dtype)
     if region.origin is not None:
-        middle = _dot(values, _view(a, region.origin.centre))
+        middle = _dot(values, _view(a, region.origin.centre), values.dtype)
         bound = torch.maximum(bound, middle - region.origin.dual(values.flatten(2)))
     return bound + function.constant
 

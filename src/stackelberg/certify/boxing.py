@@ -5,8 +5,10 @@ import math
 import torch
 from torch import Tensor
 
+from stackelberg.certify import forward, single
 from stackelberg.certify.ascent import Search, climbed
 from stackelberg.certify.backward import Boxes, least, rows_of, substituted
+from stackelberg.certify.forward import Sketch
 from stackelberg.certify.graph import Graph
 from stackelberg.certify.maps import Convolution, Matrix, Pooled
 from stackelberg.certify.nodes import Activation, Affine, Input
@@ -20,6 +22,9 @@ _SEARCHED = 1 << 19  # the same, in a search
 def boxed(graph: Graph, region: Region, deep: int, start: Boxes | None = None, search: Search | None = None) -> Boxes:
     """Boxes of every node: interval bounds, before each activation tightened by linear bounds where they can matter.
 
+    Where the network is wider than its input, affine functions of the input come first (`forward`) and leave fewer
+    neurons to be bounded one by one.
+
     Args:
         graph: the network.
         region: of the inputs, [B, *shape].
@@ -28,14 +33,27 @@ def boxed(graph: Graph, region: Region, deep: int, start: Boxes | None = None, s
         start: boxes known already, intersected with.
         search: to optimise the slopes of these inner bounds too, for every neuron apart; None for CROWN's own.
     """
+    widest = max(math.prod(node.shape) for node in graph.nodes)
+    sketching = deep > 0 and start is None
+    group = forward.together(region, widest) if sketching else len(region.low)
+    if len(region.low) > group:
+        parts = torch.arange(len(region.low)).split(group)
+        return joined([boxed(graph, rows_of(region, part), deep, search=search) for part in parts])
     boxes = Boxes([], [], [])
+    sketches: list[Sketch | None] = []
     straight: list[int] = []  # mixing maps since the input, many once an activation has been met
     for place, node in enumerate(graph.nodes):
+        sketch = None
         if isinstance(node, Input):
             ends = region.low, region.high, torch.zeros_like(region.low)
             straight.append(0 if region.origin is None else 2)
+            sketch = forward.begun(region, widest) if sketching else None
         elif isinstance(node, Affine):
             ends = _affine(node, boxes)
+            before = [s for s in (sketches[i] for i in node.inputs) if s is not None]
+            if sketches[0] is not None:
+                sketch = forward.through_affine(node, before, ends[2])
+                ends = (*_narrowed(ends[0], ends[1], *sketch.ends()), ends[2])
             mixing = len(node.inputs) > 1 or isinstance(node.maps[0], Matrix | Convolution | Pooled)
             straight.append(max(straight[i] for i in node.inputs) + mixing)
         else:
@@ -44,26 +62,40 @@ def boxed(graph: Graph, region: Region, deep: int, start: Boxes | None = None, s
                     _meet(boxes, node.input, start.low[node.input], start.high[node.input])
                 _tighten(graph, region, boxes, node, deep, search)
                 straight[node.input] = 0
-            ends = _activated(node, boxes)
+            ends, known = _activated(node, boxes), sketches[node.input]
+            if known is not None:
+                sketch = forward.through_activation(node, known, boxes.low[node.input], boxes.high[node.input], ends[2])
             straight.append(9)
         boxes.low.append(ends[0])
         boxes.high.append(ends[1])
         boxes.error.append(ends[2])
+        sketches.append(sketch)
         if start is not None:
             _meet(boxes, place, start.low[place], start.high[place])
     return boxes
 
 
+def joined(parts: list[Boxes]) -> Boxes:
+    """Of all examples, from those of groups of them."""
+    both = [zip(*ends, strict=True) for ends in zip(*((p.low, p.high, p.error) for p in parts), strict=True)]
+    return Boxes(*[[torch.cat(node) for node in nodes] for nodes in both])
+
+
+def _narrowed(low: Tensor, high: Tensor, other_low: Tensor, other_high: Tensor) -> tuple[Tensor, Tensor]:
+    """Both boxes hold the value; by rounding alone they might not meet."""
+    low = torch.maximum(low, other_low)
+    return low, torch.maximum(torch.minimum(high, other_high), low)
+
+
 def _meet(boxes: Boxes, place: int, low: Tensor, high: Tensor) -> None:
-    boxes.low[place] = torch.maximum(boxes.low[place], low)
-    boxes.high[place] = torch.maximum(torch.minimum(boxes.high[place], high), boxes.low[place])
+    boxes.low[place], boxes.high[place] = _narrowed(boxes.low[place], boxes.high[place], low, high)
 
 
 def _affine(node: Affine, boxes: Boxes) -> tuple[Tensor, Tensor, Tensor]:
     lows, highs = [boxes.low[i] for i in node.inputs], [boxes.high[i] for i in node.inputs]
     middle = node.apply([(a + b) / 2 for a, b in zip(lows, highs, strict=True)])
     spread = node.magnitude([(b - a) / 2 for a, b in zip(lows, highs, strict=True)])
-    error = node.rounding([torch.maximum(a.abs(), b.abs()) for a, b in zip(lows, highs, strict=True)])
+    error = node.drift(lows, highs)
     return middle - spread - error, middle + spread + error, error
 
 
@@ -98,20 +130,30 @@ def _tighten(graph: Graph, region: Region, boxes: Boxes, node: Activation, deep:
     widest = max(math.prod(n.shape) for n in graph.nodes[: place + 1])
     rows = max(1, (_ENTRIES if search is None else _SEARCHED) // (2 * widest))
     step, group = min(rows, count), max(1, rows // count)
+    light = search is None and single.worth(graph)
+    held, about, network = boxes, region, graph
+    if light:
+        held, about, network = single.lightened(graph, boxes), single.reached(region, boxes), graph.to(torch.float32)
     for first in range(0, len(low), group):
         part = slice(first, first + group)
-        some, where = boxes.rows(part), rows_of(region, part)
+        some, where = held.rows(part), rows_of(about, part)
         for chunk in order[part].split(step, 1):
-            both = _bounded(graph, some, where, place, chunk, search)
+            both = _bounded(network, some, where, place, chunk, search, light)
             lower, upper = both[:, : chunk.shape[1]], -both[:, chunk.shape[1] :]
             low[part] = torch.maximum(low[part], low[part].scatter(1, chunk, lower))
             high[part] = torch.minimum(high[part], high[part].scatter(1, chunk, upper))
     _meet(boxes, place, low.view_as(boxes.low[place]), high.view_as(boxes.high[place]))
 
 
-def _bounded(graph: Graph, boxes: Boxes, region: Region, place: int, numbers: Tensor, search: Search | None) -> Tensor:
+def _bounded(
+    graph: Graph, boxes: Boxes, region: Region, place: int, numbers: Tensor, search: Search | None, light: bool
+) -> Tensor:
     """Lower bounds of +a_k and then of -a_k for the coordinates k [B, M] of a node, [B, 2 M]."""
     units = _signed_units(numbers, graph.nodes[place].shape)
+    if light:
+        units = units.with_values(units.values.float()) if isinstance(units, Window) else units.float()
+        found = substituted(graph, boxes, place, units)
+        return least(single.doubled(found), region)
     if search is None:
         return least(substituted(graph, boxes, place, units), region)
     dense = units.dense() if isinstance(units, Window) else units

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -101,7 +101,7 @@ def _needed(nodes: list[Node], last: int) -> tuple[Node, ...]:
         node = nodes[place]
         if isinstance(node, Affine):
             inputs = tuple(number[i] for i in node.inputs)
-            node = Affine(inputs, node.maps, node.constant, node.size, node.rate, node.shape)
+            node = replace(node, inputs=inputs)
         elif isinstance(node, Activation):
             node = Activation(number[node.input], node.kind, node.slope, node.rate, node.shape)
         kept.append(node)

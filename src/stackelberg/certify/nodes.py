@@ -28,15 +28,17 @@ class Input:
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """sum_j W_j a_j + constant, which the network computes up to rate * (sum_j |W_j| |a_j| + size).
+    """sum_j W_j a_j + constant, which the network computes up to (rate + each) * (sum_j |W_j| |a_j| + size).
 
     Attributes:
         inputs: numbers of the earlier nodes a_j.
         maps: W_j, one for each.
         constant: broadcasts to [1, *shape], float64.
         size: magnitude of the constant parts as the network adds them, broadcasts to [1, *shape].
-        rate: relative rounding error, at least `EXACT`.
+        rate: relative rounding error of the additions, at least `EXACT`.
         shape: of one example's result.
+        each: relative rounding error of every product before it is added; None where the node is no plain sum of
+            products, so that `rate` is all.
     """
 
     inputs: tuple[int, ...]
@@ -45,6 +47,7 @@ class Affine:
     size: Tensor
     rate: float
     shape: tuple[int, ...]
+    each: float | None = None
 
     def apply(self, parts: list[Tensor]) -> Tensor:
         """The exact value from those of the inputs, [B, *shape]."""
@@ -60,7 +63,23 @@ class Affine:
 
     def rounding(self, parts: list[Tensor]) -> Tensor:
         """How far the network's own result may be off where |a_j| <= parts_j."""
-        return self.rate * (self.magnitude(parts) + self.size) + TINY
+        return (self.rate + (self.each or 0.0)) * (self.magnitude(parts) + self.size) + TINY
+
+    def drift(self, lows: list[Tensor], highs: list[Tensor]) -> Tensor:
+        """How far the network's own result may be off where lows_j <= a_j <= highs_j; mostly half of `rounding`.
+
+        Each addition, in whatever order, rounds a partial sum, and that lies between minus the sum N of all negative
+        products and the sum P of all positive ones: the additions lose rate * max(P, N), not rate * (P + N). With up
+        the positive and down the negative reach of the a_j, 2 max(P, N) <= |W| (up + down) + |W (up - down)| + 2 size.
+        """
+        reach = [torch.maximum(a.abs(), b.abs()) for a, b in zip(lows, highs, strict=True)]
+        whole = self.magnitude(reach) + self.size
+        if self.each is None:
+            return self.rate * whole + TINY
+        up, down = [b.clamp(min=0) for b in highs], [(-a).clamp(min=0) for a in lows]
+        both = self.magnitude([a + b for a, b in zip(up, down, strict=True)])
+        apart = self.linear([a - b for a, b in zip(up, down, strict=True)]).abs()
+        return self.rate * torch.minimum((both + apart) / 2 + self.size, whole) + self.each * whole + TINY
 
     def to(self, dtype: torch.dtype) -> "Affine":
         """The same in another precision."""

@@ -18,9 +18,14 @@ PROBE = 2  # examples in a value's shape, to see whether the first coordinate st
 Constant: TypeAlias = Tensor | float | int
 
 
-def rate(roundings: int, products: bool = False) -> float:
+def rate(roundings: int) -> float:
     """Relative error of a result of so many roundings in the network's arithmetic."""
-    return max(EXACT, gamma(roundings, products))
+    return max(EXACT, gamma(roundings))
+
+
+def each(additions: int) -> float:
+    """Relative error of one product, its factors' included, and of partial sums that are off themselves."""
+    return gamma(0, products=True) + gamma(additions) ** 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +44,10 @@ class Value:
         relative: float = EXACT,
         constant: Tensor | None = None,
         size: Tensor | None = None,
+        each: float | None = None,
     ) -> "Value":
         """This value through one linear map, plus a constant."""
-        return combined([self], [maps], shape, relative, constant, size)
+        return combined([self], [maps], shape, relative, constant, size, each)
 
     def activation(self, kind: str, slope: float = 0.0, roundings: int = 0) -> "Value":
         """One of the functions of `Activation`, coordinate by coordinate."""
@@ -82,19 +88,21 @@ def combined(
     relative: float,
     constant: Tensor | None = None,
     size: Tensor | None = None,
+    each: float | None = None,
 ) -> Value:
     """sum_j W_j a_j + constant."""
     zero = torch.zeros((), dtype=precision(), device=values[0].device)
     shift = zero if constant is None else constant
     places = tuple(v.place for v in values)
-    node = Affine(places, tuple(maps), shift, shift.abs() if size is None else size, relative, tuple(shape))
+    node = Affine(places, tuple(maps), shift, shift.abs() if size is None else size, relative, tuple(shape), each)
     return values[0]._added(node)
 
 
 def linear(value: Value, weight: Tensor, bias: Tensor | None = None) -> Value:
     constant = None if bias is None else working(bias)
     shape = (*value.shape[1:-1], len(weight))
-    return value.affine(Matrix(working(weight)), shape, rate(weight.shape[1] + 1, products=True), constant)
+    terms = weight.shape[1] + 1
+    return value.affine(Matrix(working(weight)), shape, rate(terms), constant, each=each(terms))
 
 
 def conv2d(
@@ -118,7 +126,8 @@ def conv2d(
     maps = Convolution(weight, steps, pads, spread, groups, before)
     shape = maps.apply(torch.zeros(value.shape, dtype=precision(), device=value.device)).shape[1:]
     constant = None if bias is None else working(bias)[:, None, None]
-    return value.affine(maps, shape, rate(weight[0].numel() + 1, products=True), constant)
+    terms = weight[0].numel() + 1
+    return value.affine(maps, shape, rate(terms), constant, each=each(terms))
 
 
 def conv1d(

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from stackelberg import __version__
-from stackelberg.cli import audit, certify, check, demo, reproduce, train
+from stackelberg.cli import audit, certify, check, demo, memorize, reproduce, train
 from stackelberg.errors import StackelbergError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("train")(train.command)
 app.command("audit")(audit.command)
 app.command("certify")(certify.command)
 app.command("check")(check.command)
+app.command("memorize")(memorize.command)
 app.command("reproduce")(reproduce.command)
 
 

@@ -1,6 +1,7 @@
 """`stackelberg audit`: how secure is it, and how sure are you?"""
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,6 +83,8 @@ def asked_network(source: str, name: str | None, width: int | None, examples: "D
     """The network, asked once whether it answers as a classifier of these examples must."""
     from stackelberg import models
 
+    if Path(source).is_dir():
+        import_module("stackelberg.memorize")  # which knows its own directories
     # an exported program or the user's own code knows its classes and shapes itself
     known = {"classes": len(examples.classes), "shape": examples.shape} if name else {}
     with warnings_said():

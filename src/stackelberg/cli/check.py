@@ -1,5 +1,6 @@
 """`stackelberg check`: is this certificate true?"""
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +36,7 @@ def command(
     from stackelberg.certify.checking import check, read_certificate
     from stackelberg.cli.audit import asked_network
 
+    import_module("stackelberg.memorize")  # which has a kind of its own
     document = read_certificate(certificate)
     source = model or document.model.source
     if model is None and ":" in source and not Path(source).exists():

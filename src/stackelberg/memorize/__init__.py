@@ -1,5 +1,33 @@
 """What is the most robust network there can be for this data?"""
 
+from stackelberg.memorize.answers import Answers
+from stackelberg.memorize.catalogue import KINDS, load, made, save
+from stackelberg.memorize.certificate import certificate
 from stackelberg.memorize.compact import Compact, compact
+from stackelberg.memorize.lipschitz import Certified, LipschitzMemorizer, lipschitz
+from stackelberg.memorize.memorizer import NO_ANSWER, Memorizer
+from stackelberg.memorize.nearest import Neighbours, class_distances
+from stackelberg.memorize.optimal import OptimalMemorizer, optimal
+from stackelberg.memorize.separation import Separation, separation
 
-__all__ = ["Compact", "compact"]
+__all__ = [
+    "KINDS",
+    "NO_ANSWER",
+    "Answers",
+    "Certified",
+    "Compact",
+    "LipschitzMemorizer",
+    "Memorizer",
+    "Neighbours",
+    "OptimalMemorizer",
+    "Separation",
+    "certificate",
+    "class_distances",
+    "compact",
+    "lipschitz",
+    "load",
+    "made",
+    "optimal",
+    "save",
+    "separation",
+]

@@ -28,6 +28,7 @@ POWERS: dict[str, int] = {"linf": 0, "l1": 1, "l2": 2}
 
 BLOCK = 4096  # stored points whose heads are compared at a time: they stay in the second cache
 GROUP = 16  # queries that a thread takes at a time
+STRIDE = 64  # points that are left out together where none of them is near
 HEAD = 64  # numbers of a head
 SAMPLE = 3000  # points by which heads are chosen
 SHRINK = 1 + 1e-5  # relative error of a sum of some dozen float32 numbers, generously
@@ -102,7 +103,7 @@ class Neighbours:
         start = np.searchsorted(names[place], np.arange(classes + 1))
         points = points[place]
         order, directions = telling(points, norm)
-        head = np.ascontiguousarray(_head(points, directions).T)
+        head = np.ascontiguousarray(head_of(points, directions).T)
         rows = np.ascontiguousarray(points[:, order])
         largest = float(np.abs(head.astype(np.float32)).max())
         return cls(norm, classes, rows, order, place, start, head, directions, largest)
@@ -118,7 +119,7 @@ class Neighbours:
         if self.head.dtype == np.uint8:
             head, slack = rounded(points[:, self.directions]), 0.5 + 1e-9
         else:
-            head = _head(points, self.directions)
+            head = head_of(points, self.directions)
             slack = 1e-6 * len(self.head) * max(self.largest, float(np.abs(head).max(initial=0.0)))
         found, index = _nearest(
             np.ascontiguousarray(points[:, self.order]), np.ascontiguousarray(head), self.rows, self.head, self.start,
@@ -199,7 +200,7 @@ def _axes(count: int, sample: Float64[np.ndarray, "M d"]) -> Float64[np.ndarray,
     return np.ascontiguousarray(basis.T)
 
 
-def _head(points: NDArray, directions: NDArray) -> NDArray:
+def head_of(points: NDArray, directions: NDArray) -> NDArray:
     """The heads of points, [N, C]: bytes of bytes where they are coordinates, else float32."""
     if directions.ndim == 1:
         chosen = points[:, directions]
@@ -239,14 +240,23 @@ def bounds(asked: NDArray, head: NDArray, first: int, last: int, power: int, bou
     for c in range(len(asked)):
         own, column = asked[c], head[c, first:last]
         for k in range(len(column)):
-            other = column[k]
-            apart = own - other if own > other else other - own
+            apart = bound.dtype.type(max(own, column[k]) - min(own, column[k]))  # bytes stay bytes
             if power == 0:
                 bound[k] = max(bound[k], apart)
             elif power == 1:
                 bound[k] += apart
             else:
                 bound[k] += apart * apart
+
+
+@numba.njit(cache=True)
+@no_type_check  # it is compiled
+def least(values: NDArray) -> float:
+    """The smallest of them, in their own type, so that many are compared at a time."""
+    smallest = values[0]
+    for k in range(1, len(values)):
+        smallest = min(smallest, values[k])
+    return smallest
 
 
 @numba.njit(cache=True)
@@ -290,8 +300,13 @@ def _search(
     if distance < found[c]:
         found[c], index[c] = distance, likely
     limit = _limit(found[c], slack, power)
-    for k in range(first, last):
-        if bound[k - first] < limit:
+    for at in range(first, last, STRIDE):
+        end = min(at + STRIDE, last)
+        if least(bound[at - first : end - first]) >= limit:
+            continue
+        for k in range(at, end):
+            if bound[k - first] >= limit:
+                continue
             distance = _measure(query, rows[k], power, found[c])
             if distance < found[c]:
                 found[c], index[c] = distance, k

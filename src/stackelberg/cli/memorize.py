@@ -1,0 +1,117 @@
+"""`stackelberg memorize`: what is the most robust network there can be for these data?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stackelberg.cli import options
+from stackelberg.cli.output import show
+from stackelberg.errors import StackelbergError
+
+if TYPE_CHECKING:
+    from stackelberg.data import Dataset
+    from stackelberg.memorize.memorizer import Memorizer
+    from stackelberg.threat import Rate
+
+
+def command(
+    data: options.Data,
+    kind: Annotated[str, typer.Option(help="optimal or lipschitz.")] = "optimal",
+    norm: Annotated[str, typer.Option("--norm", help="linf; lipschitz knows l2 and l1, too.")] = "linf",
+    radius: Annotated[
+        str | None, typer.Option(help="Below half the separation; if left out 0.999 of that half, for optimal.")
+    ] = None,
+    n: Annotated[int | None, typer.Option("--n", min=2, help="The first so many training examples; else all.")] = None,
+    claims: Annotated[int, typer.Option(min=1, help="Examples in certificate.json, chosen at random.")] = 100,
+    test_n: Annotated[int, typer.Option(min=0, help="Test examples asked, chosen at random.")] = 1000,
+    out: Annotated[Path, typer.Option("--out", help="Directory to write to.")] = Path("memorizer"),
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write the literal network as memorizer.onnx, too.")] = False,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+) -> None:
+    """Store a training set as a network that is right on every ball of a radius below half the classes' separation.
+
+    Writes points.safetensors, memorizer.json and certificate.json, which stackelberg check verifies; the directory is
+    a network for stackelberg audit. An example for which no stored point is near has no answer, which counts as wrong.
+
+    \b
+    Example:
+      stackelberg memorize --data mnist --kind optimal --out mem
+      stackelberg memorize --data digits --kind lipschitz --n 100 --out mem --onnx
+    """
+    from stackelberg import data as sets
+    from stackelberg import memorize
+    from stackelberg.threat import parse_radius
+
+    examples = sets.load(data, "train")
+    kept = examples if n is None else examples.take(n)
+    memorizer = memorize.made(kind, kept.x, kept.y, norm, None if radius is None else parse_radius(radius))
+    chosen = _random(len(kept), claims, seed)
+    asked = (
+        memorizer.radius if kind == "optimal" else 0.999 * memorizer.radius if radius is None else parse_radius(radius)
+    )
+    memorize.save(memorizer, out)
+    memorize.certificate(memorizer, str(out), examples, "train", chosen, asked).to_json(out / "certificate.json")
+    if onnx:
+        _export(memorizer, out / "memorizer.onnx")
+    rates = {"train": _accuracy(memorizer, kept)}
+    if test_n and "test" in sets.splits(data):
+        test = sets.load(data, "test")
+        rates["test"] = _accuracy(memorizer, test.take(_random(len(test), test_n, seed)))
+    show(_record(memorizer, rates, asked, out), _words(memorizer, rates, asked, out), json)
+
+
+def _random(size: int, count: int, seed: int) -> list[int]:
+    """`count` different places, or all, in order."""
+    import numpy as np
+
+    return sorted(np.random.default_rng(seed).permutation(size)[:count].tolist())
+
+
+def _export(memorizer: "Memorizer", path: Path) -> None:
+    from stackelberg.memorize.layers import Layered
+
+    network = memorizer.network()
+    if not isinstance(network, Layered):
+        raise StackelbergError(f"a memorizer of the kind {memorizer.kind} has no ONNX form; leave --onnx out")
+    network.to_onnx(path, memorizer.shape)
+
+
+def _accuracy(memorizer: "Memorizer", examples: "Dataset") -> tuple["Rate", "Rate"]:
+    """(right, without an answer)."""
+    from stackelberg.memorize.memorizer import NO_ANSWER
+    from stackelberg.threat import clopper_pearson
+
+    right = silent = 0
+    for start in range(0, len(examples), 1024):
+        part = slice(start, start + 1024)
+        label = memorizer.predict(examples.x[part])
+        right += int((label == examples.y[part]).sum())
+        silent += int((label == NO_ANSWER).sum())
+    return clopper_pearson(right, len(examples)), clopper_pearson(silent, len(examples))
+
+
+def _record(
+    memorizer: "Memorizer", rates: dict[str, tuple["Rate", "Rate"]], radius: float, out: Path
+) -> dict[str, Any]:
+    apart = memorizer.separation
+    return {
+        "out": str(out), "kind": memorizer.kind, "norm": memorizer.norm, "points": len(memorizer.points),
+        "separation": {"value": apart.value, "pair": apart.pair}, "radius": radius, "width": memorizer.width,
+        "depth": memorizer.depth, "parameters": memorizer.num_parameters, "dense_parameters": memorizer.num_dense,
+        "largest_weight": memorizer.largest_weight, "lipschitz": memorizer.lipschitz,
+        "accuracy": {split: right for split, (right, _) in rates.items()},
+        "no_answer": {split: silent for split, (_, silent) in rates.items()},
+    }  # fmt: skip
+
+
+def _words(memorizer: "Memorizer", rates: dict[str, tuple["Rate", "Rate"]], radius: float, out: Path) -> str:
+    lines = [
+        str(memorizer.separation),
+        f"radius      {radius:.6g}, half the separation is {memorizer.separation.value / 2:.6g}",
+        f"network     width {memorizer.width}, depth {memorizer.depth}, {memorizer.num_parameters} parameters"
+        f" ({memorizer.num_dense} with zeros), largest weight {memorizer.largest_weight:.4g}",
+    ]
+    lines += [f"{split:<11} right {right}, no answer {silent}" for split, (right, silent) in rates.items()]
+    return "\n".join([*lines, str(out / "certificate.json")])

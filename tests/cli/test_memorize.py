@@ -1,0 +1,39 @@
+"""stackelberg memorize: what it writes, and that check and audit take it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Command = Callable[..., Any]
+
+
+@pytest.mark.parametrize("kind", ["optimal", "lipschitz"])
+def test_a_memorizer_is_written_checked_and_audited(stackelberg: Command, tmp_path: Path, kind: str) -> None:
+    answer = stackelberg(
+        "memorize", "--data", "digits", "--kind", kind, "--n", 60, "--claims", 5, "--out", tmp_path, "--onnx", "--json"
+    )
+    assert answer.status == 0, answer.err
+    told = json.loads(answer.out)
+    assert told["accuracy"]["train"]["value"] == 1
+    assert 0 < told["radius"] < told["separation"]["value"] / 2
+    assert told["width"] == 3 * 64 + (1 if kind == "optimal" else 10)
+    assert {"memorizer.onnx", "memorizer.json", "certificate.json"} <= {path.name for path in tmp_path.iterdir()}
+    checked = stackelberg("check", tmp_path / "certificate.json")
+    assert checked.status == 0
+    assert "confirmed  5 of 5" in checked.out
+    audit = stackelberg(
+        "audit", tmp_path, "--data", "digits", "--split", "train", "--eps", told["radius"] * 0.99, "--n", 4,
+        "--effort", "fast", "--json",
+    )  # fmt: skip
+    assert audit.status == 0, audit.err
+
+
+def test_bad_input_is_one_line(stackelberg: Command, tmp_path: Path) -> None:
+    asked = ("memorize", "--data", "digits", "--n", 60, "--out", tmp_path / "m")
+    assert "the separation bound lambda =" in stackelberg(*asked, "--radius", "0.9").line
+    assert "use memorize.lipschitz" in stackelberg(*asked, "--norm", "l2").line
+    assert "unknown kind of memorizer 'optimum'" in stackelberg(*asked, "--kind", "optimum").line
+    assert not (tmp_path / "m").exists()

@@ -23,6 +23,17 @@ class Around(nn.Module):
         return self.after(self.net(self.before(x)))
 
 
+class Voting(nn.Module):
+    """Three nets, or one that sees three brightnesses, each with one vote."""
+
+    def __init__(self, net) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return sum(F.one_hot(self.net(share * x).argmax(1), 10).float() for share in (0.9, 0.95, 1.0))
+
+
 class Led(torch.autograd.Function):
     """The identity, with a gradient of another's making, which no torch operation betrays."""
 
@@ -63,6 +74,16 @@ DISGUISES = {
     "stopped": ({"before": lambda x: x.detach()}, {"stopped gradient"}),
     "half stopped": ({"before": lambda x: 2 * x.detach() - x}, {"stopped gradient"}),
     "no_grad": ({"before": without_gradient}, {"stopped gradient"}),
+    "clipped": ({"after": lambda z: F.relu(z - z.amax(1, keepdim=True) + 0.5)}, {"clipping"}),
+    "softsign": ({"after": lambda z: F.softsign(1e3 * z)}, {"clipping"}),
+    "clipped softmax": (
+        {"after": lambda z: (30 * z).softmax(1).clamp(1e-7, 1).half().float()},
+        {"softmax", "clipping"},
+    ),
+    "logarithm": ({"after": lambda z: ((50 * z).softmax(1) + 1e-12).log()}, {"softmax"}),
+    "one-hot": ({"after": lambda z: F.one_hot(z.argmax(1), 10).float()}, {"labels alone"}),
+    "looked up": ({"after": lambda z: torch.eye(10)[z.argmax(1)]}, {"labels alone"}),
+    "marked": ({"after": lambda z: torch.zeros_like(z).scatter(1, z.argmax(1, keepdim=True), 1.0)}, {"labels alone"}),
     "numpy": ({"before": lambda x: torch.from_numpy(x.detach().numpy())}, {"stopped gradient", "trip out of torch"}),
 }
 
@@ -99,7 +120,15 @@ def test_a_disguised_net_gets_its_true_number(few, disguise):
     assert not result.masked
 
 
-@pytest.mark.parametrize("way", [lambda x: (15 * x).round() / 15, lambda x: (15 * x).to(torch.uint8) / 15])
+WAYS = {
+    "round": lambda x: (15 * x).round() / 15,
+    "cast": lambda x: (15 * x).to(torch.uint8) / 15,
+    "whole division": lambda x: (x // 0.0625) / 16,
+    "buckets": lambda x: torch.bucketize(x.contiguous(), torch.linspace(0, 1, 17)) / 16,
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_rounding_is_passed_straight_through(few, way):
     net, x, y, _ = few
     hidden = Around(net, way).eval()
@@ -108,6 +137,19 @@ def test_rounding_is_passed_straight_through(few, way):
     assert result.mends == {"rounding"}
     assert result.signs["zero-gradient"][0] == 0
     assert result.robust <= int((hidden(patient).argmax(1) == y).sum())
+
+
+def test_a_comparison_and_a_vote_pass_the_gradient_straight_through(few):
+    net, x, y, plain = few
+    apart = Around(net, lambda x: (x > 0.5).float()).eval()
+    near = x.clamp(0.45, 0.55)  # both sides of the threshold are in reach
+    result = SHORT.run(apart, near, y)
+    assert result.mends == {"threshold"}
+    assert result.robust < result.clean_right / 2
+    result = SHORT.run(Voting(net).eval(), x, y)
+    assert result.mends == {"labels alone"}
+    assert not masking.fires("zero-gradient", result.signs)
+    assert result.robust <= plain.robust + 3
 
 
 @pytest.mark.parametrize("after", [lambda z: z, lambda z: (30 * z).softmax(1)], ids=["logits", "softmax"])

@@ -2,21 +2,18 @@
 
 A network is run as it is, but every torch operation passes through `Mend`, which undoes what blinds an attack without
 changing the answer: a last softmax is taken off again (its saturation in float32 leaves no gradient), a stopped
-gradient flows on, and rounding passes the gradient straight through (Bengio, Leonard and Courville 2013; BPDA of
-Athalye, Carlini and Wagner 2018, section 4.1). No source is needed and no module must be known.
+gradient flows on, and rounding, thresholds and votes pass the gradient straight through (Bengio, Leonard and Courville
+2013; BPDA of Athalye, Carlini and Wagner 2018, section 4.1). No source is needed and no module must be known.
 """
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from stackelberg.attacks.drawing import seeded
-
-Call = Callable[..., Any]
+from stackelberg.attacks.order import SATURATING, Call, keeps_order
 
 
 class _Straight(torch.autograd.Function):
@@ -34,30 +31,31 @@ class _Straight(torch.autograd.Function):
 
 _ROUNDING: set[Call] = {
     torch.round, Tensor.round, torch.floor, Tensor.floor, torch.ceil, Tensor.ceil, torch.trunc, Tensor.trunc,
-    torch.fix, Tensor.fix, torch.sign, Tensor.sign, torch.sgn, Tensor.sgn,
+    torch.fix, Tensor.fix, torch.sign, Tensor.sign, torch.sgn, Tensor.sgn, torch.bucketize, torch.heaviside,
+    Tensor.heaviside,
 }  # fmt: skip
+_WHOLE: set[Call] = {torch.floor_divide, Tensor.floor_divide, Tensor.__floordiv__}
 _CASTS: set[Call] = {Tensor.int, Tensor.long, Tensor.short, Tensor.byte, Tensor.char, Tensor.to, Tensor.type}
 _STOPS: set[Call] = {Tensor.detach, torch.detach, cast(Any, Tensor.data).__get__}
 _OUT_OF_TORCH: set[Call] = {Tensor.numpy, Tensor.tolist, Tensor.__array__}
-_SATURATING: dict[Call, str] = {
-    function: name
-    for name, functions in {
-        "softmax": (F.softmax, torch.softmax, Tensor.softmax),
-        "sigmoid": (F.sigmoid, torch.sigmoid, Tensor.sigmoid, torch.special.expit),
-        "tanh": (F.tanh, torch.tanh, Tensor.tanh),
-    }.items()
-    for function in functions
-}
-_INCREASING: set[Call] = {torch.log, Tensor.log}
-_SCALING: set[Call] = {torch.mul, Tensor.mul, torch.div, Tensor.div, Tensor.__mul__, Tensor.__truediv__}
+_CHOICES: set[Call] = {torch.argmax, Tensor.argmax}
+_VIEWS: set[Call] = {
+    torch.unsqueeze, Tensor.unsqueeze, torch.squeeze, Tensor.squeeze, Tensor.view, Tensor.reshape, Tensor.long,
+    Tensor.to, Tensor.__getitem__,
+}  # fmt: skip
+_TESTS: dict[Call, int] = {
+    Tensor.gt: 1, Tensor.ge: 1, torch.gt: 1, torch.ge: 1, Tensor.__gt__: 1, Tensor.__ge__: 1, Tensor.eq: 1, torch.eq: 1,
+    Tensor.__eq__: 1, Tensor.lt: -1, Tensor.le: -1, torch.lt: -1, torch.le: -1, Tensor.__lt__: -1, Tensor.__le__: -1,
+}  # fmt: skip
+_FLOATS: set[Call] = {Tensor.float, Tensor.double, Tensor.half, Tensor.to, Tensor.type, Tensor.type_as}
 
 
 class Mend(TorchFunctionMode):
     """Run a network with its gradients restored: `mend.answer(net, x)`.
 
     Attributes:
-        found: what was undone for values that depend on the input: "softmax", "sigmoid", "tanh" (as the last
-            operation), "rounding", "stopped gradient", "trip out of torch".
+        found: what was undone for values that depend on the input: "softmax", "sigmoid", "tanh", "clipping" (as the
+            last operation), "labels alone", "rounding", "threshold", "stopped gradient", "trip out of torch".
     """
 
     def __init__(self) -> None:
@@ -65,12 +63,13 @@ class Mend(TorchFunctionMode):
         self.found: set[str] = set()
         self._before: dict[int, tuple[Tensor, Tensor, str | None]] = {}  # id -> (result, what it was made of, name)
         self._left: list[Tensor] = []  # what went out of torch in this answer
+        self._chosen: dict[int, tuple[Tensor, Tensor]] = {}  # id -> (whole numbers, the scores they were chosen by)
+        self._tested: dict[int, tuple[Tensor, Tensor]] = {}  # id -> (truth values, what they rise with)
         self._off = False
 
     def answer(self, net: nn.Module, x: Tensor) -> Tensor:
         """What `net` answers at x; in place of a last saturating operation what went into it."""
-        self._before.clear()
-        self._left.clear()
+        self._forget()
         self._off = False
         with self:
             out = net(x)
@@ -82,9 +81,12 @@ class Mend(TorchFunctionMode):
         if steps:
             self.found |= set(steps)
             out = below
-        self._before.clear()
-        self._left.clear()
+        self._forget()
         return out
+
+    def _forget(self) -> None:
+        for kept in (self._before, self._left, self._chosen, self._tested):
+            kept.clear()
 
     def __torch_function__(self, func: Call, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -93,25 +95,52 @@ class Mend(TorchFunctionMode):
             self._off = not args[0]
             return None
         first = args[0] if args else kwargs.get("input")
-        depends = isinstance(first, Tensor) and first.requires_grad
-        if self._off and depends:
-            self.found.add("stopped gradient")
         if not isinstance(first, Tensor):
             return func(*args, **kwargs)
-        if self._left and not depends and first.dtype.is_floating_point and args:
-            first = self._came_back(first)
-            args, depends = (first, *args[1:]), first.requires_grad
-        if depends and func in _STOPS:
+        if self._off and first.requires_grad:
             self.found.add("stopped gradient")
-            return first
-        if depends and (func in _ROUNDING or func in _CASTS):
-            return self._rounded(first, func(*args, **kwargs))
+        if self._left and not first.requires_grad and first.dtype.is_floating_point and args:
+            first = self._came_back(first)
+            args = (first, *args[1:])
+        if first.requires_grad and (func in _STOPS or func in _ROUNDING or func in _CASTS or func in _WHOLE):
+            return self._let_through(func, first, args, kwargs)
         if func in _OUT_OF_TORCH:
-            if depends:
+            if first.requires_grad:
                 self._left.append(first)
             return func(first.detach(), *args[1:], **kwargs)
         out = func(*args, **kwargs)
+        if not isinstance(out, Tensor):
+            return out
         self._remember(func, args, first, out)
+        return self._decided(func, args, first, out) if self._chosen or self._tested else out
+
+    def _let_through(self, func: Call, first: Tensor, args: Any, kwargs: Any) -> Tensor:
+        """What stops or rounds does not stop the gradient."""
+        if func in _STOPS:
+            self.found.add("stopped gradient")
+            return first
+        if func in _WHOLE:  # x // s rises as x / s does
+            self.found.add("rounding")
+            return cast(Tensor, _Straight.apply(first / args[1], func(first.detach(), *args[1:], **kwargs)))
+        return self._rounded(first, func(*args, **kwargs))
+
+    def _decided(self, func: Call, args: Any, first: Tensor, out: Tensor) -> Tensor:
+        """What was made of a choice or a test passes the gradient straight through to what decided it."""
+        if id(first) in self._tested and func in _FLOATS:
+            source = self._tested[id(first)][1]
+            self.found |= {"threshold"} if source.requires_grad else set()
+            return cast(Tensor, _Straight.apply(source, out)) if out.shape == source.shape else out
+        choice = next((arg for arg in args if id(arg) in self._chosen), None)
+        if choice is None:
+            return out
+        scores = self._chosen[id(choice)][1]
+        if choice is first and func in _VIEWS and out.numel() == len(scores):
+            self._chosen[id(out)] = (out, scores)
+        elif out.shape == scores.shape:
+            self.found |= {"labels alone"} if scores.requires_grad else set()
+            nuance = 0.01 * scores.detach().softmax(1)  # which of the classes that got no vote is nearest to one
+            out = cast(Tensor, _Straight.apply(scores, out.to(scores.dtype) + nuance))
+            self._before[id(out)] = (out, scores, "labels alone")
         return out
 
     def _rounded(self, x: Tensor, value: Tensor) -> Tensor:
@@ -121,7 +150,9 @@ class Mend(TorchFunctionMode):
         if value is x:
             return x
         self.found.add("rounding")
-        return cast(Tensor, _Straight.apply(x, value.detach().to(x.dtype)))
+        out = cast(Tensor, _Straight.apply(x, value.detach().to(x.dtype)))
+        self._before[id(out)] = (out, x, None)
+        return out
 
     def _came_back(self, value: Tensor) -> Tensor:
         """A trip out of torch and back in the same shape is taken for the identity by the gradient."""
@@ -132,16 +163,17 @@ class Mend(TorchFunctionMode):
                 return cast(Tensor, _Straight.apply(source, value))
         return value
 
-    def _remember(self, func: Call, args: Any, first: Tensor, out: Any) -> None:
-        """What went into an operation that keeps the order of a row, should it turn out to be the last."""
-        if func in _SATURATING:
-            self._before[id(out)] = (out, first, _SATURATING[func])
-        elif func in _INCREASING or (func in _SCALING and _is_positive(args[1:2])):
-            self._before[id(out)] = (out, first, None)
+    def _remember(self, func: Call, args: Any, first: Tensor, out: Tensor) -> None:
+        """What went into an operation that keeps the order of a row, should it turn out to be the last; and decisions.
 
-
-def _is_positive(factor: tuple[Any, ...]) -> bool:
-    return len(factor) == 1 and isinstance(factor[0], int | float) and factor[0] > 0
+        A decision among the scores of a row, or a comparison, is no number: `_decided` meets what is made of it.
+        """
+        if func in _CHOICES and first.dim() == 2 and out.numel() == len(first):
+            self._chosen[id(out)] = (out, first)
+        elif func in _TESTS:
+            self._tested[id(out)] = (out, first if _TESTS[func] > 0 else -first)
+        elif out is not first and keeps_order(func, args):
+            self._before[id(out)] = (out, first, SATURATING.get(func))
 
 
 def mended(model: nn.Module, x: Tensor) -> Mend | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stackelberg.attacks.masking import fires
+from stackelberg.attacks.order import TAKEN_OFF
 from stackelberg.report.radii import even_radius
 from stackelberg.report.records import Caveat
 from stackelberg.report.words import percent, threat_words
@@ -163,28 +164,31 @@ _UNDONE = {
     "softmax": "a last softmax was taken off",
     "sigmoid": "a last sigmoid was taken off",
     "tanh": "a last tanh was taken off",
+    "clipping": "a last clipping was taken off",
+    "labels alone": "the scores that a last choice is made by were attacked",
     "probabilities": "the logarithms of the answers were attacked, in 64 bits where the model allows",
     "rounding": "the gradient was passed straight through rounding",
+    "threshold": "the gradient was passed straight through a comparison",
     "stopped gradient": "a gradient that the model stops was let through",
     "trip out of torch": "a trip out of torch and back was taken for the identity by the gradient",
 }
 
 
 def _probabilities(seen: Seen) -> Caveat | None:
-    undone = [mend for mend in seen.mends if mend in ("softmax", "sigmoid", "tanh", "probabilities")]
+    undone = [mend for mend in seen.mends if mend in TAKEN_OFF | {"probabilities"}]
     if not undone:
         return None
     return Caveat(
         code="probabilities",
         weight="note",
-        found="The model returns probabilities, not logits.",
-        means="Probabilities near 0 and 1 have no gradient in float32, which blinds gradient attacks.",
+        found="The model returns probabilities, clipped scores or a choice, not logits.",
+        means="Those near their ends have no gradient in float32, which blinds gradient attacks.",
         done=f"For the attack {', '.join(_UNDONE[mend] for mend in undone)}; every success is one of the model itself.",
     )
 
 
 def _mended(seen: Seen) -> Caveat | None:
-    undone = [mend for mend in seen.mends if mend in ("rounding", "stopped gradient", "trip out of torch")]
+    undone = [mend for mend in seen.mends if mend not in TAKEN_OFF | {"probabilities"}]
     if not undone:
         return None
     return Caveat(

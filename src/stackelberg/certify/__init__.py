@@ -8,6 +8,7 @@ from stackelberg.certify.linear import alpha_crown, bounds, crown, linear_gaps
 from stackelberg.certify.lipschitz import lipschitz
 from stackelberg.certify.milp import exact
 from stackelberg.certify.smoothing import SmoothedCertificate, smooth
+from stackelberg.certify.steepness import check_steepness, steepness
 from stackelberg.certify.vnnlib import Property, read_property
 from stackelberg.certify.zonotope import zonotope
 
@@ -20,6 +21,7 @@ __all__ = [
     "Unsupported",
     "alpha_crown",
     "bounds",
+    "check_steepness",
     "complete",
     "crown",
     "decide",
@@ -31,5 +33,6 @@ __all__ = [
     "lipschitz",
     "read_property",
     "smooth",
+    "steepness",
     "zonotope",
 ]

@@ -19,7 +19,10 @@ def command(
     model: Annotated[str, typer.Option(help="A network of stackelberg.models.NAMES.")] = "small-cnn",
     width: Annotated[int | None, typer.Option(min=1, help="Of the network; its standard one if left out.")] = None,
     game: Annotated[
-        str, typer.Option(help="standard, at, at-cw, trades, udr, ibp, crown-ibp, sabr, sr-at, sr-trades or sr-wdro.")
+        str,
+        typer.Option(
+            help="standard, at, at-cw, trades, udr, ibp, crown-ibp, sabr, margin, sr-at, sr-trades or sr-wdro."
+        ),
     ] = "at",
     eps: Annotated[str | None, typer.Option(help="Radius in input units, for example 8/255.")] = None,
     norm: options.Norm = "linf",

@@ -6,6 +6,7 @@ from stackelberg.errors import unknown
 from stackelberg.games.adversarial import Adversarial, Standard, Trades
 from stackelberg.games.certified import IntervalBound, LinearBound, SmallBoxes
 from stackelberg.games.game import Game
+from stackelberg.games.margin import LipschitzMargin
 from stackelberg.games.statistical import StatisticallyRobust
 from stackelberg.games.wasserstein import WassersteinDRO
 from stackelberg.threat import Ball
@@ -21,6 +22,7 @@ _MAKERS: dict[str, Callable[[Ball, int, float, float], Game]] = {
     "sr-wdro": lambda ball, steps, beta, gamma: StatisticallyRobust(WassersteinDRO(ball, steps=steps), gamma),
     "ibp": lambda ball, steps, beta, gamma: IntervalBound(ball),
     "crown-ibp": lambda ball, steps, beta, gamma: LinearBound(ball),
+    "margin": lambda ball, steps, beta, gamma: LipschitzMargin(ball),
     "sabr": lambda ball, steps, beta, gamma: SmallBoxes(ball, steps=steps),
 }
 NAMES = tuple(_MAKERS)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from torch import nn
 
 from stackelberg.errors import StackelbergError, unknown
+from stackelberg.models.distance_net import DistanceNet
 from stackelberg.models.lenet import LeNet5
 from stackelberg.models.mlp import MLP
 from stackelberg.models.normalized import Normalized
@@ -18,6 +19,7 @@ from stackelberg.models.vgg import VGG16
 from stackelberg.models.vit import ViT
 
 _FAMILIES: dict[str, Callable[..., nn.Module]] = {
+    "distance-net": DistanceNet,
     "lenet5": LeNet5,
     "mlp": MLP,
     "preact-resnet18": PreActResNet18,

@@ -27,6 +27,7 @@ _ATTACKS = {
 }
 _PROOFS = {
     "ibp": "interval bounds, rounding included",
+    "steepness": "half the margin, of a network that cannot move faster than its input, rounding included",
     "crown": "or by linear bounds carried back to the input, where intervals do not suffice",
     "alpha-crown": "or with their slopes optimised",
 }

@@ -8,7 +8,6 @@ from stackelberg.games.game import Game, Play
 from stackelberg.games.kl import kl_worst_case
 from stackelberg.games.loop import Equilibrium, solve
 from stackelberg.games.margin import LipschitzMargin
-from stackelberg.games.margin import LipschitzMargin
 from stackelberg.games.recipe import Recipe
 from stackelberg.games.saddle import Distribution, Nash, is_equilibrium, nash
 from stackelberg.games.statistical import StatisticallyRobust
@@ -23,7 +22,6 @@ __all__ = [
     "Game",
     "IntervalBound",
     "LinearBound",
-    "LipschitzMargin",
     "LipschitzMargin",
     "Nash",
     "Play",

@@ -4,11 +4,13 @@ from stackelberg.memorize.answers import Answers
 from stackelberg.memorize.catalogue import KINDS, load, made, save
 from stackelberg.memorize.certificate import certificate
 from stackelberg.memorize.compact import Compact, compact
+from stackelberg.memorize.generalizable import GeneralizableMemorizer, generalizable
 from stackelberg.memorize.lipschitz import Certified, LipschitzMemorizer, lipschitz
 from stackelberg.memorize.memorizer import NO_ANSWER, Memorizer
 from stackelberg.memorize.nearest import Neighbours, class_distances
 from stackelberg.memorize.optimal import OptimalMemorizer, optimal
 from stackelberg.memorize.separation import Separation, separation
+from stackelberg.memorize.thinning import Condensed, condensed, missing_mass, nearby_set_of, uncovered
 
 __all__ = [
     "KINDS",
@@ -16,6 +18,8 @@ __all__ = [
     "Answers",
     "Certified",
     "Compact",
+    "Condensed",
+    "GeneralizableMemorizer",
     "LipschitzMemorizer",
     "Memorizer",
     "Neighbours",
@@ -24,10 +28,15 @@ __all__ = [
     "certificate",
     "class_distances",
     "compact",
+    "condensed",
+    "generalizable",
     "lipschitz",
     "load",
     "made",
+    "missing_mass",
+    "nearby_set_of",
     "optimal",
     "save",
     "separation",
+    "uncovered",
 ]

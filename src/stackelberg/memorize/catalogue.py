@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stackelberg.errors import StackelbergError, unknown
 from stackelberg.files import replacing, write_text
+from stackelberg.memorize.generalizable import GeneralizableMemorizer, generalizable
 from stackelberg.memorize.lipschitz import LipschitzMemorizer, lipschitz
 from stackelberg.memorize.memorizer import Memorizer
 from stackelberg.memorize.optimal import OptimalMemorizer, optimal
@@ -49,6 +50,7 @@ def _lipschitz(x: Tensor, y: Tensor, norm: str, radius: float | None) -> Lipschi
 
 KINDS: dict[str, Kind] = {
     "optimal": Kind(optimal, OptimalMemorizer),
+    "generalizable": Kind(generalizable, GeneralizableMemorizer),
     "lipschitz": Kind(_lipschitz, LipschitzMemorizer),
 }
 """By the name that `stackelberg memorize --kind` takes."""

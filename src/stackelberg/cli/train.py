@@ -21,7 +21,8 @@ def command(
     game: Annotated[
         str,
         typer.Option(
-            help="standard, at, at-cw, trades, udr, ibp, crown-ibp, sabr, margin, sr-at, sr-trades or sr-wdro."
+            help="standard, at, at-cw, trades, mart, fast, at-awp, trades-awp, tradeoff, udr, ibp, crown-ibp, sabr,"
+            " margin, sr-at, sr-trades or sr-wdro."
         ),
     ] = "at",
     eps: Annotated[str | None, typer.Option(help="Radius in input units, for example 8/255.")] = None,
@@ -29,6 +30,9 @@ def command(
     steps: Annotated[int, typer.Option(help="Of the adversary's ascent.")] = 10,
     beta: Annotated[float, typer.Option(help="Weight of the robust term of trades.")] = 6.0,
     gamma: Annotated[float, typer.Option(help="Radius of the KL ball of the sr- games, in nats.")] = 0.1,
+    parameter_box: Annotated[
+        float | None, typer.Option(help="E of the leader's space [-E, E]: every parameter stays in it.")
+    ] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training set.")] = 20,
     batch_size: Annotated[int | None, typer.Option(help="Examples a step, over all processes.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="sgd or adam.")] = None,
@@ -70,6 +74,8 @@ def command(
 
     recipe = {name: given[name] for name in Recipe.model_fields if given[name] is not None}
     chosen = _game(game, eps, norm, steps, beta, gamma)
+    if parameter_box is not None:
+        chosen = games.ParameterBox(chosen, parameter_box)
     examples = sets.load(data, "train")
     network = models.build(model, len(examples.classes), examples.shape, width, seed=seed)
     folder = out or Path("runs") / f"{Path(data).stem}-{model}-{game}"

@@ -4,14 +4,19 @@ from stackelberg.games.adversarial import Adversarial, Standard, Trades
 from stackelberg.games.catalogue import NAMES, named
 from stackelberg.games.certified import IntervalBound, LinearBound, SmallBoxes
 from stackelberg.games.convex import ConvexGame
+from stackelberg.games.displaced import WeightPerturbed
 from stackelberg.games.game import Game, Play
 from stackelberg.games.kl import kl_worst_case
 from stackelberg.games.loop import Equilibrium, solve
 from stackelberg.games.margin import LipschitzMargin
+from stackelberg.games.mart import Mart
 from stackelberg.games.recipe import Recipe
 from stackelberg.games.saddle import Distribution, Nash, is_equilibrium, nash
+from stackelberg.games.single_step import SingleStep
 from stackelberg.games.statistical import StatisticallyRobust
+from stackelberg.games.tradeoff import Tradeoff
 from stackelberg.games.wasserstein import WassersteinDRO
+from stackelberg.games.wrapper import ParameterBox
 
 __all__ = [
     "NAMES",
@@ -23,14 +28,19 @@ __all__ = [
     "IntervalBound",
     "LinearBound",
     "LipschitzMargin",
+    "Mart",
     "Nash",
+    "ParameterBox",
     "Play",
     "Recipe",
+    "SingleStep",
     "SmallBoxes",
     "Standard",
     "StatisticallyRobust",
+    "Tradeoff",
     "Trades",
     "WassersteinDRO",
+    "WeightPerturbed",
     "is_equilibrium",
     "kl_worst_case",
     "named",

@@ -5,9 +5,13 @@ from collections.abc import Callable
 from stackelberg.errors import unknown
 from stackelberg.games.adversarial import Adversarial, Standard, Trades
 from stackelberg.games.certified import IntervalBound, LinearBound, SmallBoxes
+from stackelberg.games.displaced import WeightPerturbed
 from stackelberg.games.game import Game
 from stackelberg.games.margin import LipschitzMargin
+from stackelberg.games.mart import Mart
+from stackelberg.games.single_step import SingleStep
 from stackelberg.games.statistical import StatisticallyRobust
+from stackelberg.games.tradeoff import Tradeoff
 from stackelberg.games.wasserstein import WassersteinDRO
 from stackelberg.threat import Ball
 
@@ -16,6 +20,11 @@ _MAKERS: dict[str, Callable[[Ball, int, float, float], Game]] = {
     "at": lambda ball, steps, beta, gamma: Adversarial(ball, steps=steps),
     "at-cw": lambda ball, steps, beta, gamma: Adversarial(ball, payoff="cw", steps=steps),
     "trades": lambda ball, steps, beta, gamma: Trades(ball, beta=beta, steps=steps),
+    "mart": lambda ball, steps, beta, gamma: Mart(ball, steps=steps),
+    "fast": lambda ball, steps, beta, gamma: SingleStep(ball, steps=steps),
+    "at-awp": lambda ball, steps, beta, gamma: WeightPerturbed(Adversarial(ball, steps=steps)),
+    "trades-awp": lambda ball, steps, beta, gamma: WeightPerturbed(Trades(ball, beta=beta, steps=steps)),
+    "tradeoff": lambda ball, steps, beta, gamma: Tradeoff(Adversarial(ball, steps=steps)),
     "udr": lambda ball, steps, beta, gamma: WassersteinDRO(ball, steps=steps),
     "sr-at": lambda ball, steps, beta, gamma: StatisticallyRobust(Adversarial(ball, steps=steps), gamma),
     "sr-trades": lambda ball, steps, beta, gamma: StatisticallyRobust(Trades(ball, beta=beta, steps=steps), gamma),

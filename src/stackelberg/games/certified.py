@@ -53,7 +53,7 @@ class IntervalBound(Game):
     def _paid(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, share: float) -> Tensor:
         kappa = 1 - share * (1 - self.kappa)
         clean = cross_entropy(model(x), y)  # through the wrapped network: processes then share all gradients
-        return kappa * clean + (1 - kappa) * worst_cross_entropy(self._gaps(_bare(model), x, y, ball, share), y)
+        return kappa * clean + (1 - kappa) * worst_cross_entropy(self._gaps(bare(model), x, y, ball, share), y)
 
     def _gaps(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, share: float) -> Tensor:
         return interval_gaps(model, x, y, ball)
@@ -130,7 +130,7 @@ class SmallBoxes(Game):
 
     def _paid(self, model: nn.Module, y: Tensor, moved: Tensor, ball: Ball, kappa: float) -> Tensor:
         clean = cross_entropy(model(moved), y)
-        box = interval_gaps(_bare(model), moved, y, ball.with_radius(ball.radius * self.share))
+        box = interval_gaps(bare(model), moved, y, ball.with_radius(ball.radius * self.share))
         paid = kappa * clean + (1 - kappa) * worst_cross_entropy(box, y)
         return paid + self.l1 * _size(model) if self.l1 else paid
 
@@ -138,7 +138,7 @@ class SmallBoxes(Game):
         return interval(model, x, y, self.ball).certified
 
 
-def _bare(model: nn.Module) -> nn.Module:
+def bare(model: nn.Module) -> nn.Module:
     """The network itself, out of what processes and precision have put round it."""
     return model.module if is_wrapped(model) else model  # pyright: ignore[reportReturnType]
 

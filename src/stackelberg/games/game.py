@@ -33,7 +33,9 @@ class Play:
         keys: int64 [B], the seeds of the examples' noise; from their content when None.
         share: how much of the follower's radius is in force, in [0, 1] (training warms up).
         state: numbers the game keeps from move to move, for example the price of moving.
-        mean: averages a number over all processes of the run.
+        mean: averages a number, or the numbers of a tensor, over all processes of the run.
+        progress: share of the training that is behind, in [0, 1).
+        held: examples (x, y) that nobody trains on, for a game that watches itself.
     """
 
     oracle: Oracle
@@ -41,6 +43,8 @@ class Play:
     share: float = 1.0
     state: dict[str, float] = field(default_factory=dict)
     mean: Callable[[Tensor], Tensor] = _same
+    progress: float = 0.0
+    held: tuple[Tensor, Tensor] | None = None
 
     def ball(self, ball: Ball) -> Ball:
         """The follower's ball at the share of the radius in force."""
@@ -96,6 +100,13 @@ class Game(ABC):
     def proved(self, model: nn.Module, x: Inputs, y: Labels) -> Bool[Tensor, " B"] | None:
         """On which examples the game's own bounds prove the label; None for a game that proves nothing."""
         return None
+
+    def score(self, measured: dict[str, Any], state: dict[str, float], progress: float) -> list[float]:
+        """How good a network is on held-out data: the best one of a training has the largest of these lists.
+
+        `measured` holds its "clean", "robust" and "certified" accuracy, None where it has none.
+        """
+        return [measured[name] for name in ("certified", "robust", "clean") if measured[name] is not None]
 
     def payoffs(self, model: nn.Module, x: Inputs, y: Labels, play: Play | None = None) -> Payoffs:
         """One number per example after the follower's answer, in nats (or logit units for the margin)."""

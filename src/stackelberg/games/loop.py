@@ -23,6 +23,9 @@ from stackelberg.games.training import Training, begin_or_resume, prepare, save,
 from stackelberg.models import check_output
 from stackelberg.threat import chance
 
+SHOWN = ("price", "gap", "least", "robust_payoff")
+"""Which of a game's own numbers are in the history."""
+
 
 @dataclass(frozen=True)
 class Equilibrium:
@@ -145,7 +148,7 @@ def _epoch(training: Training, reporter: Reporter) -> None:
     record = _judge(training, epoch)
     training.history.append(record)
     training.loss, training.seconds = 0.0, 0.0
-    score = [record[name] for name in ("certified", "robust", "clean") if record[name] is not None]
+    score = training.game.score(record, training.numbers, training.step / (training.epochs * training.steps))
     if score > training.best["score"]:
         training.best = {"epoch": epoch + 1, "score": score}
         training.best_weights = {n: v.detach().cpu().clone() for n, v in training.judged.state_dict().items()}
@@ -175,6 +178,8 @@ def _move(training: Training, index: Tensor, epoch: int) -> float:
         recipe.share(progress),
         training.numbers,
         lambda value: processes.mean(fabric, value),
+        progress,
+        training.watched,
     )
     for group in training.optimizer.param_groups:
         group["lr"] = recipe.rate(progress)
@@ -222,7 +227,7 @@ def _judge(training: Training, epoch: int) -> dict[str, Any]:
         **measured,
         "learning_rate": training.optimizer.param_groups[0]["lr"],
         "seconds": training.seconds,
-        **{name: value for name, value in training.numbers.items() if name == "price"},
+        **{name: value for name, value in training.numbers.items() if name in SHOWN},
     }
 
 

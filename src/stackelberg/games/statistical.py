@@ -3,17 +3,15 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor, nn
 
 from stackelberg.errors import StackelbergError
-from stackelberg.games.game import Game, Inputs, Labels, Payoffs, Play
+from stackelberg.games.game import Payoffs
 from stackelberg.games.kl import kl_worst_case
-from stackelberg.threat import Ball
+from stackelberg.games.wrapper import Wrapper
 
 
 @dataclass(frozen=True)
-class StatisticallyRobust(Game):
+class StatisticallyRobust(Wrapper):
     """SR-(game): after the inner follower moved, sup over {q : KL(uniform || q) <= gamma} of sum q_i payoff_i.
 
     Around `WassersteinDRO` this is SR-WDRO (Liu et al. 2025), around `Adversarial` SR-AT, around `Trades` SR-TRADES.
@@ -25,38 +23,11 @@ class StatisticallyRobust(Game):
         gamma: radius of the KL ball in nats, >= 0; 0.1 in the paper. 0 is the game itself.
     """
 
-    game: Game
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
         if not self.gamma >= 0:
             raise StackelbergError(f"gamma must be >= 0 in nats, got {self.gamma}; the paper's value is 0.1")
-
-    @property
-    def threat(self) -> Ball | None:
-        return self.game.threat
-
-    @property
-    def parameter_bound(self) -> float | None:
-        return self.game.parameter_bound
-
-    def start(self) -> dict[str, float]:
-        return self.game.start()
-
-    def answer(self, play: Play, x: Inputs, y: Labels) -> Inputs:
-        return self.game.answer(play, x, y)
-
-    def losses(self, model: nn.Module, x: Inputs, y: Labels, moved: Inputs) -> Payoffs:
-        return self.game.losses(model, x, y, moved)
-
-    def pay(self, play: Play, model: nn.Module, x: Inputs, y: Labels, moved: Inputs) -> Payoffs:
-        return self.game.pay(play, model, x, y, moved)
-
-    def proved(self, model: nn.Module, x: Inputs, y: Labels) -> Bool[Tensor, " B"] | None:
-        return self.game.proved(model, x, y)
-
-    def after(self, play: Play, x: Tensor, moved: Tensor) -> None:
-        self.game.after(play, x, moved)
 
     def weights(self, payoffs: Payoffs) -> Payoffs:
         inner = self.game.weights(payoffs)

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,11 @@ class Training:
     def steps(self) -> int:
         """Steps of one epoch; what does not fill a batch waits for the next shuffle."""
         return len(self.data) // self.recipe.batch_size
+
+    @cached_property
+    def watched(self) -> tuple[Tensor, Tensor]:
+        """Some held-out examples, for a game that watches itself while it is played."""
+        return self.held.batch(slice(0, 128))
 
     @property
     def judged(self) -> nn.Module:

@@ -3,7 +3,9 @@
 The peers are no dependencies. Put a checkout of AutoAttack (github.com/fra31/auto-attack) on PYTHONPATH and install
 Foolbox, torchattacks or ART (torchattacks asks for torchvision) to have them run; a tool that is not there is left
 out. Rows are written as they come, and a row that is there already is not made again. Processor seconds stand beside
-wall seconds, since they hardly move with the load of the machine.
+wall seconds, since they hardly move with the load of the machine. Two tables: AutoAttack beside the suite, and the PGD
+of 50 steps of other tools beside ours, beside the same ascent in 20 steps that choose their own length (Auto-PGD on
+cross entropy), and beside the fast suite, which finds more and costs more.
 
     PYTHONPATH=auto-attack python benchmarks/suite_vs_peers.py runs/a --data cifar10 --eps 8/255 [--norm l2] [--n 256]
     python benchmarks/suite_vs_peers.py --table
@@ -23,7 +25,7 @@ from torch import Tensor, nn
 
 from attack_step import conditions
 from peers import PEERS
-from stackelberg.attacks import PGD, suite, untouched
+from stackelberg.attacks import APGD, PGD, suite, untouched
 from stackelberg.data import load
 from stackelberg.exhibits.disguises import Disguised
 from stackelberg.files import write_text
@@ -36,6 +38,7 @@ OURS: dict[str, Tool] = {
     "stackelberg suite": lambda model, x, y, ball: suite(ball)(model, x, y),
     "stackelberg suite fast": lambda model, x, y, ball: suite(ball, effort="fast")(model, x, y),
     "stackelberg pgd-50": lambda model, x, y, ball: PGD(ball, 50)(model, x, y),
+    "stackelberg apgd-20": lambda model, x, y, ball: APGD(ball, 20)(model, x, y),
 }
 
 
@@ -80,21 +83,27 @@ def case(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
         )
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """One line for a network and ball: what stands, its interval, and the ratio of processor time to our suite."""
+KEYS = ("model", "norm", "radius", "n")
+BASES = {"stackelberg suite": ("AutoAttack standard",), "stackelberg apgd-20": tuple(PEERS)[1:]}
+"""What stands in one table: ours, to whose processor time the ratios are, and the others."""
+
+
+def table(rows: list[dict[str, Any]], base: str) -> str:
+    """One line for a network, ball and tool: what stands, its interval, and the ratio of processor time to `base`."""
     lines = [
-        "| network | ball | n | tool | robust accuracy (95 % interval) | processor s | ratio |",
+        f"| network | ball | n | tool | robust accuracy (95 % interval) | processor s | times {base} |",
         "|---|---|---|---|---|---|---|",
     ]
-    keys = ("model", "norm", "radius", "n")
-    for row in sorted(rows, key=lambda row: (*(str(row[k]) for k in keys), row["tool"] not in OURS, row["tool"])):
-        base = [r for r in rows if r["tool"] == "stackelberg suite" and all(r[k] == row[k] for k in keys)]
-        ratio = f"{row['processor_seconds'] / base[0]['processor_seconds']:.1f}" if base else ""
+    ours = (base,) if base == "stackelberg suite" else tuple(name for name in OURS if name != "stackelberg suite")
+    for row in sorted(rows, key=lambda row: (*(str(row[k]) for k in KEYS), row["tool"] not in OURS, row["tool"])):
+        bases = [r for r in rows if r["tool"] == base and all(r[k] == row[k] for k in KEYS)]
+        if not bases or row["tool"] not in (*ours, *BASES[base]):
+            continue
         rate = clopper_pearson(row["robust"], row["n"])
         lines.append(
             f"| {row['model']} | {row['norm']} {row['radius']} | {row['n']} | {row['tool']} | "
             f"{row['robust']}/{row['n']} = {rate.value:.3f} ({rate.low:.3f} to {rate.high:.3f}) | "
-            f"{row['processor_seconds']:.0f} | {ratio} |"
+            f"{row['processor_seconds']:.1f} | {row['processor_seconds'] / bases[0]['processor_seconds']:.1f} |"
         )
     return "\n".join(lines)
 
@@ -117,7 +126,7 @@ def main() -> None:
     if arguments.model is not None:
         case(arguments, rows)
     if arguments.table:
-        print(table(rows))
+        print("\n\n".join(table(rows, base) for base in BASES))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,18 @@
 """A network of distances moves no faster than its input: tried, and attained."""
 
 import math
+from typing import cast
 
 import pytest
 import torch
 
 from stackelberg import models
-from stackelberg.models.distance_net import DistanceLayer, relax
+from stackelberg.models.distance_net import DistanceLayer, DistanceNet, relax
 
 
-def net(width=24, seed=0):
+def net(width=24, seed=0) -> DistanceNet:
     torch.manual_seed(seed)
-    built = models.build("distance-net", 4, (1, 5, 5), width=width, seed=seed).eval()
+    built = cast(DistanceNet, models.build("distance-net", 4, (1, 5, 5), width=width, seed=seed).eval())
     for layer in built.modules():
         if isinstance(layer, DistanceLayer):
             layer.weight.data = torch.randn_like(layer.weight)

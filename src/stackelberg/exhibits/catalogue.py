@@ -12,10 +12,12 @@ from stackelberg.exhibits.disguises import Disguises
 from stackelberg.exhibits.exhibit import Exhibit
 from stackelberg.exhibits.few_pixels import FewPixels
 from stackelberg.exhibits.four_cells import FourCells
+from stackelberg.exhibits.generalized import Generalized
 from stackelberg.exhibits.one_step import OneStep
 
 EXHIBITS: dict[str, type[Exhibit]] = {
-    exhibit.id: exhibit for exhibit in (OneStep, AnyLabel, FewPixels, FourCells, Bracket, Disguises, ConvexNash)
+    exhibit.id: exhibit
+    for exhibit in (OneStep, AnyLabel, FewPixels, FourCells, Bracket, Disguises, ConvexNash, Generalized)
 }
 
 

@@ -67,7 +67,7 @@ class LipschitzMargin(Game):
 
     def proved(self, model: nn.Module, x: Inputs, y: Labels) -> Bool[Tensor, " B"] | None:
         """By the margins of a network that declares its steepness; None for others, about which they say nothing."""
-        bare = model.module if is_wrapped(model) else model
+        bare: nn.Module = model.module if is_wrapped(model) else model  # pyright: ignore[reportAssignmentType]
         return steepness(bare, x, y, self.ball).certified if isinstance(bare, Steep) else None
 
 

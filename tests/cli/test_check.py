@@ -171,12 +171,14 @@ def test_another_room_adds_its_kind(
     path = certified(stackelberg, run, tmp_path, "ibp", 0.005)
     document = read_certificate(path)
     assert isinstance(document, Robustness)
-    document.model_copy(update={"kind": "memory"}).to_json(path)
-    with pytest.raises(StackelbergError, match="unknown kind of certificate 'memory'"):
+    document.model_copy(update={"kind": "elsewhere"}).to_json(path)
+    with pytest.raises(StackelbergError, match="unknown kind of certificate 'elsewhere'"):
         read_certificate(path)
     monkeypatch.setitem(
-        KINDS, "memory", Kind(Robustness, lambda d, claim, *rest: Judgement(claim.index, "confirmed", "memory", ""))
+        KINDS,
+        "elsewhere",
+        Kind(Robustness, lambda d, claim, *rest: Judgement(claim.index, "confirmed", "elsewhere", "")),
     )
     found = check(read_certificate(path), models.load(run), data.load("digits", "test"))
     assert found.passed
-    assert {judgement.by for judgement in found.judgements} == {"memory"}
+    assert {judgement.by for judgement in found.judgements} == {"elsewhere"}

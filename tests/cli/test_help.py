@@ -16,6 +16,7 @@ COMMANDS = {
     "audit": {"--out", "--seed", "--device", "--devices", "--json", "--fail-under"},
     "certify": {"--out", "--seed", "--json", "--method", "--timeout", "--onnx", "--vnnlib"},
     "check": {"--json", "--model", "--data", "--timeout", "--strict"},
+    "memorize": {"--out", "--seed", "--json", "--kind", "--norm", "--radius", "--onnx"},
     "reproduce": {"--out", "--seed", "--device", "--json", "--list", "--table", "--force"},
 }
 

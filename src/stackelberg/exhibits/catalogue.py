@@ -13,11 +13,24 @@ from stackelberg.exhibits.exhibit import Exhibit
 from stackelberg.exhibits.few_pixels import FewPixels
 from stackelberg.exhibits.four_cells import FourCells
 from stackelberg.exhibits.generalized import Generalized
+from stackelberg.exhibits.lipschitz_memorized import LipschitzMemorized
+from stackelberg.exhibits.memorized import Memorized
 from stackelberg.exhibits.one_step import OneStep
 
 EXHIBITS: dict[str, type[Exhibit]] = {
     exhibit.id: exhibit
-    for exhibit in (OneStep, AnyLabel, FewPixels, FourCells, Bracket, Disguises, ConvexNash, Generalized)
+    for exhibit in (
+        OneStep,
+        AnyLabel,
+        FewPixels,
+        FourCells,
+        Bracket,
+        Disguises,
+        ConvexNash,
+        Generalized,
+        Memorized,
+        LipschitzMemorized,
+    )
 }
 
 

@@ -121,8 +121,9 @@ class LipschitzMemorizer(Memorizer):
     logits = scores
 
     def predict(self, x: Shaped[Tensor, " B *shape"]) -> Int64[Tensor, " B"]:
-        """The class of the nearest stored point."""
-        return self.scores(x).argmax(1)
+        """The class of the nearest stored point, any of several that are as near."""
+        nearest = self._undivided.distances(self._read(x))[1][:, 0]
+        return torch.from_numpy(self.labels[nearest])
 
     def certified(self, x: Shaped[Tensor, " B *shape"]) -> Certified:
         """The label of any query, the radius within which it cannot change, and the stored point that decides."""
@@ -142,13 +143,21 @@ class LipschitzMemorizer(Memorizer):
             raise StackelbergError(f"the literal network is built for linf, got {self.norm!r}; use .scores")
         return Layered(self.depth, _Recipe(self).layer, torch.from_numpy(self.floor))
 
-    def _distances(self, x: Tensor) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def _read(self, x: Tensor) -> NDArray[np.float64]:
         rows = asked(x, self.shape)
-        return self._neighbours.distances(np.maximum(rows, self.floor) if self.norm == "linf" else rows)
+        return np.maximum(rows, self.floor) if self.norm == "linf" else rows
+
+    def _distances(self, x: Tensor) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        return self._neighbours.distances(self._read(x))
 
     @cached_property
     def _neighbours(self) -> Neighbours:
         return Neighbours.of(self.points, self.labels, self.classes, self.norm)
+
+    @cached_property
+    def _undivided(self) -> Neighbours:
+        """All points as of one class, for the nearest of all."""
+        return Neighbours.of(self.points, np.zeros_like(self.labels), 1, self.norm)
 
     @property
     def _levels(self) -> int:

@@ -273,19 +273,40 @@ def _limit(best: float, slack: float, power: int) -> float:
 def _nearest(
     queries: NDArray, asked: NDArray, rows: NDArray, head: NDArray, start: NDArray[np.int64], power: int, slack: float
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Per query and class: the least distance and the sorted point that attains it."""
+    """Per query and class: the least distance and the sorted point that attains it.
+
+    The point of each class whose head is nearest is measured first, then those whose heads leave it open.
+    """
     classes = len(start) - 1
     found = np.full((len(queries), classes), np.inf)
     index = np.full((len(queries), classes), -1, np.int64)
     for group in numba.prange((len(queries) + GROUP - 1) // GROUP):
-        bound = np.empty(BLOCK, head.dtype)
+        part = slice(group * GROUP, min((group + 1) * GROUP, len(queries)))
+        mine, heads, bound = queries[part], asked[part], np.empty(BLOCK, head.dtype)
         for c in range(classes):
+            likely, near = index[part, c], np.empty(len(mine), head.dtype)
+            for first in range(start[c], start[c + 1], BLOCK):
+                _guess(heads, head, first, min(first + BLOCK, start[c + 1]), power, bound, likely, near)
+            if start[c] < start[c + 1]:
+                for i in range(len(mine)):
+                    found[part][i, c] = _measure(mine[i], rows[likely[i]], power, np.inf)
             for first in range(start[c], start[c + 1], BLOCK):
                 last = min(first + BLOCK, start[c + 1])
-                for i in range(group * GROUP, min((group + 1) * GROUP, len(queries))):
-                    bounds(asked[i], head, first, last, power, bound)
-                    _search(queries[i], rows, bound, first, last, power, slack, found[i], index[i], c)
+                for i in range(len(mine)):
+                    bounds(heads[i], head, first, last, power, bound)
+                    _search(mine[i], rows, bound, first, last, power, slack, found[part][i], index[part][i], c)
     return np.sqrt(found) if power == 2 else found, index
+
+
+@numba.njit(cache=True)
+@no_type_check  # it is compiled
+def _guess(asked, head, first, last, power, bound, likely, near):
+    """likely[i] = the stored point of first..last whose head is nearest, if it is nearer than near[i]."""
+    for i in range(len(asked)):
+        bounds(asked[i], head, first, last, power, bound)
+        best = np.argmin(bound[: last - first])
+        if likely[i] < 0 or bound[best] < near[i]:
+            near[i], likely[i] = bound[best], first + best
 
 
 @numba.njit(cache=True)
@@ -294,11 +315,7 @@ def _search(
     query: NDArray, rows: NDArray, bound: NDArray, first: int, last: int, power: int, slack: float, found: NDArray,
     index: NDArray, c: int,
 ) -> None:  # fmt: skip
-    """Measure the points first..last that may be nearer than found[c], the most likely one first."""
-    likely = first + np.argmin(bound[: last - first])
-    distance = _measure(query, rows[likely], power, found[c])
-    if distance < found[c]:
-        found[c], index[c] = distance, likely
+    """Measure the points first..last that may be nearer than found[c]."""
     limit = _limit(found[c], slack, power)
     for at in range(first, last, STRIDE):
         end = min(at + STRIDE, last)

@@ -111,6 +111,7 @@ def test_describes_itself_as_plain_data(game: Game) -> None:
     described = game.describe()
     assert json.loads(json.dumps(described)) == described
     assert described["name"] == type(game).__name__
+    assert games.restored(described) == game
 
 
 def test_is_a_value(game: Game) -> None:

@@ -1,10 +1,11 @@
 """How do I train one that stays good when the adversary answers?"""
 
 from stackelberg.games.adversarial import Adversarial, Standard, Trades
-from stackelberg.games.catalogue import NAMES, named
+from stackelberg.games.catalogue import NAMES, named, restored
 from stackelberg.games.certified import IntervalBound, LinearBound, SmallBoxes
 from stackelberg.games.convex import ConvexGame
 from stackelberg.games.displaced import WeightPerturbed
+from stackelberg.games.exploiting import Exploitability, exploitability
 from stackelberg.games.game import Game, Play
 from stackelberg.games.kl import kl_worst_case
 from stackelberg.games.loop import Equilibrium, solve
@@ -24,6 +25,7 @@ __all__ = [
     "ConvexGame",
     "Distribution",
     "Equilibrium",
+    "Exploitability",
     "Game",
     "IntervalBound",
     "LinearBound",
@@ -41,9 +43,11 @@ __all__ = [
     "Trades",
     "WassersteinDRO",
     "WeightPerturbed",
+    "exploitability",
     "is_equilibrium",
     "kl_worst_case",
     "named",
     "nash",
+    "restored",
     "solve",
 ]

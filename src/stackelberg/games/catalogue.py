@@ -1,8 +1,9 @@
 """Which game has which name on the command line?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from stackelberg.errors import unknown
+from stackelberg.errors import StackelbergError, unknown
 from stackelberg.games.adversarial import Adversarial, Standard, Trades
 from stackelberg.games.certified import IntervalBound, LinearBound, SmallBoxes
 from stackelberg.games.displaced import WeightPerturbed
@@ -13,6 +14,7 @@ from stackelberg.games.single_step import SingleStep
 from stackelberg.games.statistical import StatisticallyRobust
 from stackelberg.games.tradeoff import Tradeoff
 from stackelberg.games.wasserstein import WassersteinDRO
+from stackelberg.games.wrapper import ParameterBox
 from stackelberg.threat import Ball
 
 _MAKERS: dict[str, Callable[[Ball, int, float, float], Game]] = {
@@ -50,3 +52,26 @@ def named(name: str, ball: Ball, steps: int = 10, beta: float = 6.0, gamma: floa
     if name not in _MAKERS:
         raise unknown("game", name, NAMES)
     return _MAKERS[name](ball, steps, beta, gamma)
+
+
+def restored(description: Mapping[str, Any]) -> Game:
+    """The game that `Game.describe` has described, for example in a run's record.
+
+    Raises:
+        StackelbergError: it is none of this library's games, or its fields are of another version.
+    """
+    examples = [maker(Ball("linf", 0.1), 1, 6.0, 0.1) for maker in _MAKERS.values()]
+    known: dict[str, type[Game]] = {type(game).__name__: type(game) for game in examples}
+    known["ParameterBox"] = ParameterBox
+    name = str(description.get("name"))
+    if name not in known:
+        raise unknown("kind of game", name, known)
+    values = {key: value for key, value in description.items() if key != "name"}
+    try:
+        if isinstance(values.get("ball"), Mapping):
+            values["ball"] = Ball(**values["ball"])
+        if isinstance(values.get("game"), Mapping):
+            values["game"] = restored(values["game"])
+        return known[name](**values)
+    except TypeError as error:
+        raise StackelbergError(f"the game {name} is described by fields of another version ({error})") from None

@@ -1,5 +1,7 @@
 """JSMA: the published pair at every step, saturated pixels out, and a budget that is kept."""
 
+import copy
+
 import pytest
 import torch
 
@@ -28,7 +30,24 @@ def test_without_a_helping_pair_there_is_none():
     assert best_pair(-torch.ones(1, 4), -torch.ones(1, 4), torch.ones(1, 4, dtype=torch.bool)).tolist() == [[-1, -1]]
 
 
-@pytest.mark.parametrize("rule", ["saliency", "gap"])
+def test_on_probabilities_the_pair_is_the_published_one(digits):
+    net, x, y = digits
+    target = (y + 3) % 10
+    moved = JSMA(Ball("l0", 2), rule="probability", precision="float32")(net, x[:20], y[:20], target[:20])
+    points = x[:20].double().requires_grad_(True)
+    p = copy.deepcopy(net).double()(points).softmax(1)
+    slopes = torch.stack(
+        [torch.autograd.grad(p[:, k].sum(), points, retain_graph=True)[0].flatten(1) for k in range(10)]
+    )
+    for row in range(20):
+        t, free = int(target[row]), x[row].flatten() < 1
+        up, down = slopes[t, row], slopes[:, row].sum(0) - slopes[t, row]
+        pair = best_pair((1e30 * up)[None], (1e30 * down)[None], free[None])[0]
+        changed = (moved[row] != x[row]).flatten().nonzero()[:, 0]
+        assert set(changed.tolist()) in ({int(i) for i in pair}, set())
+
+
+@pytest.mark.parametrize("rule", ["saliency", "probability", "gap"])
 def test_targets_are_reached_by_few_pixels(digits, rule):
     net, x, y = digits
     target = (y + 3) % 10
@@ -37,7 +56,7 @@ def test_targets_are_reached_by_few_pixels(digits, rule):
     assert reached.double().mean() > 0.75
     changed = (moved != x).flatten(1).sum(1)
     assert changed.max() <= 30
-    if rule == "saliency":  # theta = 1 only raises
+    if rule != "gap":  # theta = 1 only raises
         assert (moved >= x).all()
         assert (moved[moved != x] == 1).all()
 
@@ -46,11 +65,11 @@ def test_the_other_rule_needs_fewer_pixels(digits):
     net, x, y = digits
     target = (y + 3) % 10
     counts = {}
-    for rule in ("saliency", "gap"):
+    for rule in ("saliency", "probability", "gap"):
         moved = JSMA(Ball("l0", 40), rule=rule)(net, x, y, target)
         reached = net(moved).argmax(1) == target
         counts[rule] = (moved != x).flatten(1).sum(1)[reached].double().mean()
-    assert counts["gap"] < counts["saliency"]
+    assert counts["gap"] < counts["probability"] < counts["saliency"]
 
 
 def test_downwards_it_only_darkens(digits):
@@ -69,5 +88,5 @@ def test_small_steps_may_return_to_a_pixel(digits):
 def test_other_norms_and_no_step_are_refused():
     with pytest.raises(StackelbergError, match="jsma is defined for l0, got norm 'linf'"):
         JSMA(Ball("linf", 0.1))
-    with pytest.raises(StackelbergError, match="theta must not be 0"):
+    with pytest.raises(StackelbergError, match="theta must not be 0 and rule be one of saliency, probability, gap"):
         JSMA(Ball("l0", 4), theta=0.0)

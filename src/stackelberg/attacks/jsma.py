@@ -1,7 +1,7 @@
 """JSMA: few pixels, changed altogether, by the saliency map of their pairs (Papernot et al. 2016, algorithm 3)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -14,6 +14,7 @@ from stackelberg.errors import StackelbergError
 from stackelberg.threat import Ball
 from stackelberg.threat.payoff import others
 
+Rule = Literal["saliency", "probability", "gap"]
 PAIRS = 2**23
 """Pairs of pixels that are weighed at once: 32 MiB in float32."""
 
@@ -28,20 +29,23 @@ class JSMA(Attack):
 
     Attributes:
         theta: how far a coordinate goes, in input units; +1 sets it to the upper end.
-        rule: "saliency", as published, or "gap": a is the slope of z_t - max_{k != t} z_k, b is not looked at, and
-            each coordinate goes to whichever end raises it more, by a first-order estimate; fewer pixels.
+        rule: "saliency", as published, on logits; "probability", the same on p = softmax(z) (both are in use: Carlini
+            and Wagner 2017, section VIII), where sum_k p_k = 1 makes b = -a, so that the pair is that of the two
+            largest slopes of p_t; or "gap": a is the slope of z_t - max_{k != t} z_k, b is not looked at, and each
+            coordinate goes to whichever end raises it more, by a first-order estimate; fewer pixels.
     """
 
     ball: Ball
     theta: float = 1.0
-    rule: Literal["saliency", "gap"] = "saliency"
+    rule: Rule = "saliency"
 
     def __post_init__(self) -> None:
         if self.ball.norm != "l0":
             raise StackelbergError(f"jsma is defined for l0, got norm {self.ball.norm!r}; use attacks.PGD or APGD")
-        if self.theta == 0 or self.rule not in ("saliency", "gap"):
+        if self.theta == 0 or self.rule not in get_args(Rule):
             raise StackelbergError(
-                f"theta must not be 0 and rule be 'saliency' or 'gap', got {self.theta} and {self.rule!r}"
+                f"theta must not be 0 and rule be one of {', '.join(get_args(Rule))}, got {self.theta} and"
+                f" {self.rule!r}"
             )
 
     def search(self, hunt: Hunt) -> None:
@@ -86,9 +90,15 @@ class JSMA(Attack):
             top = worth.topk(2, dim=1)
             chosen = torch.zeros_like(free).scatter_(1, top.indices, top.values > 0)
             return torch.where(chosen, slope.sign() * room, 0.0), chosen
+        sign = 1.0 if self.theta > 0 else -1.0
+        if self.rule == "probability":  # log p_t has the direction of p_t's slope, and does not vanish with it
+            up, _ = hunt.ask(index, moved, lambda z, i: own(z.log_softmax(1), i))
+            top = (sign * up.flatten(1)).masked_fill(~free, -torch.inf).topk(2, dim=1)
+            helps = (top.values.sum(1, keepdim=True) > 0) & top.values.isfinite()
+            chosen = torch.zeros_like(free).scatter_(1, top.indices, helps)
+            return chosen.to(moved.dtype) * self.theta, chosen
         up, _ = hunt.ask(index, moved, own)
         down, _ = hunt.ask(index, moved, lambda z, i: z.sum(1) - own(z, i), keep=False)
-        sign = 1.0 if self.theta > 0 else -1.0
         pair = best_pair(sign * up.flatten(1), sign * down.flatten(1), free)
         chosen = torch.zeros_like(free).scatter_(1, pair.clamp(min=0), pair >= 0)
         return chosen.to(moved.dtype) * self.theta, chosen

@@ -1,19 +1,23 @@
 """X03: few pixels, changed altogether, and a digit is read as whatever the adversary likes."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from stackelberg.attacks import JSMA, untouched
+from stackelberg.attacks.jsma import Rule
 from stackelberg.exhibits.exhibit import Exhibit, Measured, Outcome
 from stackelberg.exhibits.networks import Network
 from stackelberg.exhibits.stage import Stage
 from stackelberg.threat import Ball, clopper_pearson
 
 BATCH = 200
-RULES: dict[Literal["saliency", "gap"], str] = {"saliency": "published search", "gap": "search by the gap"}
+RULES: dict[Rule, str] = {
+    "saliency": "published search",
+    "probability": "published search on probabilities",
+    "gap": "search by the gap",
+}
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,12 @@ class FewPixels(Exhibit):
             holds=best,
             notes=(
                 "the published search weighs all pairs of pixels by -(a_p + a_q)(b_p + b_q) and only brightens them;"
-                " the search by the gap takes the two pixels that raise z_t - max z_k most, in either direction",
-                "the claim holds if either search meets both published numbers",
+                " its slopes are those of the logits, in later use those of the probabilities; the search by the gap"
+                " takes the two pixels that raise z_t - max z_k most, in either direction",
+                "how many pixels the published search needs depends on the network: tried on a LeNet with tanh units,"
+                " trained by plain gradient descent, it reached 92 % at 5.1 % of the pixels (180 attacks), against 81 %"
+                " at 6.8 % on the one used here, with ReLU units",
+                "the claim holds if one of the searches meets both published numbers",
                 "the nine attacks on one image are not independent, so the intervals are too narrow",
             ),
         )
@@ -90,9 +98,7 @@ class FewPixels(Exhibit):
         chosen = torch.cat([((y == k) & right).nonzero()[: self.each, 0] for k in range(len(test.classes))])
         return x[chosen], y[chosen]
 
-    def _all_pairs(
-        self, stage: Stage, model: nn.Module, x: Tensor, y: Tensor, rule: Literal["saliency", "gap"]
-    ) -> tuple[Tensor, Tensor]:
+    def _all_pairs(self, stage: Stage, model: nn.Module, x: Tensor, y: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
         """(whether the target is reached [9, n], pixels changed [9, n])."""
         attack = JSMA(Ball("l0", int(self.share * x[0].numel())), theta=self.theta, rule=rule, precision="float32")
         device = next(model.parameters()).device

@@ -83,7 +83,7 @@ def _sums(x: NDArray, group: NDArray, sign: NDArray, centre: NDArray, count: int
 def principal(sample: Float64[np.ndarray, "M d"], count: int) -> Float64[np.ndarray, "m d"]:
     """Orthonormal rows near the leading principal directions of a centred sample, by subspace iteration."""
     count = min(count, *sample.shape)
-    narrow = sample.astype(np.float32)
+    narrow = (sample / (np.abs(sample).max() or 1.0)).astype(np.float32)
     basis = np.random.default_rng(0).standard_normal((sample.shape[1], count)).astype(np.float32)
     for _ in range(3):
         basis = np.linalg.qr(narrow.T @ (narrow @ basis))[0]

@@ -80,6 +80,16 @@ def test_data_that_admit_none_and_data_that_do_until_the_radius_grows() -> None:
     assert ruled_out(grid, checked, 0.01)
 
 
+def test_labels_given_by_two_neurons_are_never_ruled_out() -> None:
+    chance = np.random.default_rng(0)
+    for _ in range(60):
+        x, w, c = chance.normal(size=(9, 2)), chance.normal(size=(2, 2)), chance.normal(size=2)
+        value = np.maximum(x @ w.T + c, 0) @ chance.choice([-1.0, 1.0], 2)
+        y = (value > np.median(value)).astype(np.int64)
+        if 0 < y.sum() < 9:
+            assert not ruled_out(x, y, 1e-6, grid=1)
+
+
 def test_what_one_plane_separates_two_neurons_separate() -> None:
     separable = 0
     for seed in range(6):

@@ -23,13 +23,13 @@ def ruled_out(x: Float64[np.ndarray, "N 2"], y: Int64[np.ndarray, " N"], radius:
 
 def _region(held: Float64[np.ndarray, "H 2"], outside: Float64[np.ndarray, "P 2"]) -> bool:
     """Whether a wedge or a cut holds the first points and leaves out the others."""
-    angles, left_out = _half_planes(held, outside)
+    first_angle, last_angle, left_out = _half_planes(held, outside)
     either = left_out[:, None] | left_out[None]
     if either.all(2).any():
         return True  # a wedge, or a strip
-    turned = (angles[None] - angles[:, None]) % (2 * np.pi)  # counterclockwise from the first to the second
-    for first in range(len(angles)):
-        ahead = (turned[first] > 0) & (turned[first] < np.pi)
+    turned = (first_angle[None] - last_angle[:, None]) % (2 * np.pi)  # counterclockwise, at least
+    for first in range(len(left_out)):
+        ahead = (np.arange(len(left_out)) != first) & (turned[first] < np.pi)
         between = turned[first]
         for second in np.flatnonzero(ahead):
             missing = ~either[first, second]
@@ -41,8 +41,9 @@ def _region(held: Float64[np.ndarray, "H 2"], outside: Float64[np.ndarray, "P 2"
 
 def _half_planes(
     held: Float64[np.ndarray, "H 2"], outside: Float64[np.ndarray, "P 2"]
-) -> tuple[Float64[np.ndarray, " A"], Bool[np.ndarray, "A P"]]:
-    """(angles of outer normals, which points the smallest half-plane round `held` leaves out), one for each change."""
+) -> tuple[Float64[np.ndarray, " A"], Float64[np.ndarray, " A"], Bool[np.ndarray, "A P"]]:
+    """(first angle, last angle of the outer normals, which points the smallest half-plane round `held` leaves out), for
+    each run of normals that leave out the same ones."""
     every = np.concatenate([held, outside])
     step = (every[:, None] - every[None]).reshape(-1, 2)
     step = step[np.abs(step).max(1) > 1e-12]
@@ -52,5 +53,7 @@ def _half_planes(
     left_out = outside @ normals > (held @ normals).max(0) + 1e-12
     left_out = left_out.T
     changed = (left_out != np.roll(left_out, 1, axis=0)).any(1) | (np.arange(len(angles)) == 0)
-    useful = changed & left_out.any(1)
-    return angles[useful], left_out[useful]
+    first = np.flatnonzero(changed)
+    last = np.append(first[1:], len(angles)) - 1
+    useful = left_out[first].any(1)
+    return angles[first[useful]], angles[last[useful]], left_out[first[useful]]

@@ -13,7 +13,7 @@ from stackelberg.memorize.integers import Drawing, Form, IntegerNetwork
 from stackelberg.memorize.optimal import OptimalMemorizer, optimal
 
 
-def known(centres: Num[Tensor, "M *shape"], y: Int64[Tensor, " M"], radius: float) -> OptimalMemorizer:
+def known(centres: Num[Tensor, " M *shape"], y: Int64[Tensor, " M"], radius: float) -> OptimalMemorizer:
     """Right on a support within the linf balls round M centres, so on every sample, with O(M d) parameters.
 
     Raises:

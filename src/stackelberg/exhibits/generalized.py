@@ -1,6 +1,7 @@
 """X24: memorization that generalizes, what it certifies as it is, and how far the same neurons get by training."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,8 @@ class Generalized(Exhibit):
     source = "Yu, Gao, Zhang and Miao, NeurIPS 2024; networks of distances: Zhang et al., ICML 2021 and ICLR 2022"
     claim = (
         "every sample is remembered and every answer is the nearest neighbour's; each pair of digits is above 90 %;"
-        " on a law with a known nearby set the error stays below S / (e N); a trained network of distances certifies"
-        " at least 85 % of MNIST at linf 0.3"
+        " on a law with a known nearby set the expected error is at most S / (e N); a trained network of distances"
+        " certifies at least 85 % of MNIST at linf 0.3"
     )
 
     each: int = 500
@@ -59,7 +60,7 @@ class Generalized(Exhibit):
     thinned: int = 10_000
     radius: float = 0.25
     sizes: tuple[int, ...] = (32, 64, 128, 256)
-    draws: int = 20
+    draws: int = 100
     widths: tuple[int, ...] = (64, 128, 256)
     epochs: int = 40
     eps: float = 0.3
@@ -77,6 +78,8 @@ class Generalized(Exhibit):
             holds=kept and below and best >= 0.85,
             notes=(
                 "an abstention (F = 0) counts as wrong",
+                "the bound on parity is of an expectation, and close to it at N = S: it counts as broken where the mean"
+                " accuracy lies more than three standard errors below it",
                 "the nearby set's size is a greedy upper bound for the sample, not for the law; what was not sampled is"
                 " bounded by the held-out images outside all balls",
                 "bare memorization stores all training images; its certificate is half the lead of the nearest class",
@@ -122,15 +125,18 @@ class Generalized(Exhibit):
         label = points.sum(1).long() % 2
         rng, rows, curve, holds = np.random.default_rng(stage.seed), [], [], True
         for size in self.sizes:
-            total = 0.0
-            for _ in range(self.draws):
+            found = np.empty(self.draws)
+            for draw in range(self.draws):
                 seen = np.unique(rng.choice(64, size))
-                total += float((generalizable(points[seen], label[seen]).predict(points) == label).double().mean())
-            mean, bound = total / self.draws, 1 - expected_error(64, size)
-            holds &= mean >= bound
+                right = generalizable(points[seen], label[seen]).predict(points) == label
+                found[draw] = float(right.double().mean())
+            mean, bound = float(found.mean()), 1 - expected_error(64, size)
+            error = float(found.std(ddof=1)) / math.sqrt(self.draws)
+            holds &= mean + 3 * error >= bound
             curve.append((size, mean, bound, seen_share(64, size)))
             rows += [
                 Measured(name=f"parity on 64 points, N = {size}: mean accuracy of {self.draws} samples", value=mean),
+                Measured(name=f"parity on 64 points, N = {size}: its standard error", value=error),
                 Measured(name=f"parity on 64 points, N = {size}: 1 - S / (e N)", value=bound),
             ]
         rows.append(Measured(name="parity: nearby set by the dimension alone, S <=", value=float(nearby_set(6, 1.0))))

@@ -1,5 +1,7 @@
 """Which slopes, and which multipliers of splits, give the best linear bound?  Projected Adam, best kept."""
 
+import math
+import time
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +23,7 @@ class Search:
         decay: of the step size, per step.
         stop: whether to end when every row is above zero, and to leave alone examples that need no search.
         inner: whether the intervals of neurons are searched too where the bound of the logits did not suffice.
+        until: on the monotonic clock; no step begins after it.
     """
 
     steps: int = 20
@@ -28,6 +31,7 @@ class Search:
     decay: float = 0.95
     stop: bool = True
     inner: bool = True
+    until: float = math.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,7 @@ def climbed(
     start: dict[int, Tensor] | None = None,
     signs: dict[int, Tensor] | None = None,
     node: int | None = None,
+    multipliers: dict[int, Tensor] | None = None,
 ) -> Found:
     """The best parameters met while the bound of objective z + offset [B, M] rises, searched in float32.
 
@@ -64,13 +69,15 @@ def climbed(
         start: alpha to begin at, per activation, [B, M, *shape]; else CROWN's own.
         signs: per activation, +1, -1 or 0, [B, 1, *shape]: which coordinates before it are assumed >= 0 or <= 0.
         node: number of the node that the objective is about, [B, M, *its shape]; by default the logits.
+        multipliers: of the signs to begin at, >= 0, per activation, [B, 1, *shape]; else zero.
     """
     light, small = graph.to(torch.float32), boxes.to(torch.float32)
     where = _single(region)
     goal, shift = objective.float(), offset.float()
     last = len(graph.nodes) - 1 if node is None else node
     alpha = {i: a.clone().requires_grad_() for i, a in (start or begun(graph, small, goal.shape[1], last)).items()}
-    split = {i: torch.zeros_like(s, dtype=torch.float32).requires_grad_() for i, s in (signs or {}).items()}
+    first = multipliers or {i: torch.zeros_like(s, dtype=torch.float32) for i, s in (signs or {}).items()}
+    split = {i: v.clone().requires_grad_() for i, v in first.items()}
     groups = [{"params": list(alpha.values()), "lr": search.rate}]
     if split:
         groups.append({"params": list(split.values()), "lr": search.rate / 2})
@@ -88,6 +95,8 @@ def climbed(
         _keep(kept[1], split, improved.any(1, keepdim=True))
         if step == search.steps or not bound.requires_grad or (search.stop and bool((best > 0).all())):
             break
+        if time.monotonic() > search.until:
+            break
         optimizer.zero_grad()
         with torch.enable_grad():
             loss = -(bound.masked_fill(best > 0, 0) if search.stop else bound).sum()
@@ -101,8 +110,8 @@ def climbed(
             for v in split.values():
                 v.clamp_(min=0)
     slopes = {i: a.double() for i, a in kept[0].items()}
-    multipliers = {i: v.double() * signs[i] for i, v in kept[1].items()} if signs else {}
-    return Found(slopes, multipliers, best)
+    signed = {i: v.double() * signs[i] for i, v in kept[1].items()} if signs else {}
+    return Found(slopes, signed, best)
 
 
 def begun(graph: Graph, boxes: Boxes, count: int, last: int) -> dict[int, Tensor]:

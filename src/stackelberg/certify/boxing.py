@@ -1,6 +1,7 @@
 """Between which values does every neuron lie?  Intervals first, then linear bounds where the sign is still open."""
 
 import math
+import time
 
 import torch
 from torch import Tensor
@@ -138,6 +139,8 @@ def _tighten(graph: Graph, region: Region, boxes: Boxes, node: Activation, deep:
         part = slice(first, first + group)
         some, where = held.rows(part), rows_of(about, part)
         for chunk in order[part].split(step, 1):
+            if search is not None and time.monotonic() > search.until:
+                break
             both = _bounded(network, some, where, place, chunk, search, light)
             lower, upper = both[:, : chunk.shape[1]], -both[:, chunk.shape[1] :]
             low[part] = torch.maximum(low[part], low[part].scatter(1, chunk, lower))

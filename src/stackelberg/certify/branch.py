@@ -15,7 +15,7 @@ from stackelberg.certify.certificate import Certificate
 from stackelberg.certify.graph import Graph, graph_of
 from stackelberg.certify.linear import DEEP, differences, margins, searched
 from stackelberg.certify.region import Region, input_region
-from stackelberg.certify.splitting import Phases
+from stackelberg.certify.splitting import Phases, paced
 from stackelberg.threat import Ball
 
 _FEW = 12  # inputs: with so few, boxes are split, not ReLUs
@@ -116,9 +116,10 @@ def _decided(
         return Decision("broken", point, float(bound.amin()), 1)
     few = math.prod(graph.shape) <= _FEW
     if not few:
-        quick = deadline - time.monotonic() < 0.1
+        rest = max(0.0, deadline - time.monotonic())
         goal = objective[None, left], offset[None, left]
-        better, boxes = searched(graph, region, boxes, *goal, Search(inner=not quick), deep)
+        search = Search(inner=rest > 0.1, until=deadline - rest / 2)
+        better, boxes = searched(graph, region, boxes, *goal, search, deep)
         bound[left] = better[0]
         left = (bound <= 0).nonzero()[:, 0]
     sure = float(bound.masked_fill(bound <= 0, torch.inf).amin())
@@ -178,14 +179,15 @@ def _bad(graph: Graph, place: Tensor, objective: Tensor, offset: Tensor) -> Tens
 def _by_boxes(graph: Graph, region: Region, objective: Tensor, offset: Tensor, deadline: float, deep: int) -> Decision:
     """Splits the box across the side that moves the bound most, many open parts at once."""
     wide = max(math.prod(node.shape) for node in graph.nodes)
-    most = max(1, _TOGETHER // (wide * wide))
+    most, now = max(1, _TOGETHER // (wide * wide)), 64
     low, high = region.low, region.high
     worst = low.new_full((1,), -torch.inf)
     least_proved, parts, last = torch.inf, 0, len(graph.nodes) - 1
     while len(low):
         if time.monotonic() > deadline:
             return Decision("open", None, float(worst.amin()), parts)
-        take = worst.argsort()[:most]
+        begun = time.monotonic()
+        take = worst.argsort()[: min(most, now)]
         rest = torch.ones(len(low), dtype=torch.bool, device=low.device).index_fill_(0, take, False)
         part = Region(low[take], high[take], None if region.origin is None else region.origin)
         boxes = boxed(graph, part, deep)
@@ -208,6 +210,7 @@ def _by_boxes(graph: Graph, region: Region, objective: Tensor, offset: Tensor, d
         halves = _halved(part.low[left], part.high[left], share.argmax(1))
         low, high = torch.cat([low[rest], halves[0]]), torch.cat([high[rest], halves[1]])
         worst = torch.cat([worst[rest], bound.amin(1)[left].repeat(2)])
+        now = paced(len(take), time.monotonic() - begun, deadline)
     return Decision("proved", None, least_proved, parts)
 
 
@@ -234,7 +237,7 @@ def _by_phases(
     """Row after row: splits the ReLU that promises most, the worst open parts of a batch at once."""
     least_proved, parts = torch.inf, 0
     for row in range(len(objective)):
-        phases = Phases(graph, region, boxes, objective[row], offset[row])
+        phases = Phases(graph, region, boxes, objective[row], offset[row], deadline)
         while phases.count:
             if time.monotonic() > deadline:
                 return Decision("open", None, -math.inf, parts + phases.done)

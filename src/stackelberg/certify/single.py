@@ -2,9 +2,9 @@
 
 In `backward.substituted` the coefficients A of a node become fl(W^T A), off by at most gamma_k |W|^T |A| for k products
 a sum (Higham 2002, lemma 3.1). Against |a'| <= m that moves the bound by at most gamma_k |A| . (|W| m): the form in
-which the network's rounding |A| . r is paid already, so r grows by gamma_k |W| m and nothing else changes. Lines and products
-at an activation, sums where branches meet, and weights rounded to float32 add a few roundings of the values' size.
-Constants are added up in float64. Convolutions are some ten times as fast in float32.
+which the network's rounding |A| . r is paid already, so r grows by gamma_k |W| m and nothing else changes. Lines and
+products at an activation, sums where branches meet, and weights rounded to float32 add a few roundings of the values'
+size. Constants are added up in float64. Convolutions are some ten times as fast in float32.
 """
 
 import math
@@ -61,7 +61,7 @@ def doubled(function: Linear) -> Linear:
     """In float64 again, to be minimised; less all that coefficients below the smallest normal number may add up to."""
     a = function.coefficients
     exact = a.with_values(a.values.double()) if isinstance(a, Window) else a.double()
-    return Linear(exact, function.constant - _UNDERFLOW, {})
+    return Linear(exact, function.constant - _UNDERFLOW, function.seen)
 
 
 def down(values: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """How are the signs of ReLUs split?  Open parts of one region for one condition, the worst bounded first."""
 
 import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from scipy.optimize import linprog
 from torch import Tensor
 
+from stackelberg.certify import single
 from stackelberg.certify.ascent import Search, climbed
 from stackelberg.certify.backward import Boxes, Linear, least, rows_of, substituted
 from stackelberg.certify.graph import Graph
@@ -18,6 +20,7 @@ from stackelberg.certify.relaxation import adaptive, lines
 _TOGETHER = 1 << 22  # coefficients of the widest node held at a time
 _STORED = 1 << 28  # signs and slopes of all open parts
 _CANDIDATES = 3
+_FIRST = 16  # parts of the first batch
 _PENALTY = 1e4
 
 
@@ -64,6 +67,12 @@ class Neurons:
         )
 
 
+def paced(count: int, seconds: float, until: float) -> int:
+    """So many parts took so long: how many next, at most twice as many, and in an eighth of the time that is left."""
+    room = max(until - time.monotonic(), 0.0) / 8 / max(seconds, 1e-4)
+    return max(1, int(count * room) if room < 1 else int(max(count, _FIRST) * min(room, 2.0)))
+
+
 def _before(graph: Graph, place: int) -> int:
     node = graph.nodes[place]
     assert isinstance(node, Activation)
@@ -79,8 +88,13 @@ class Phases:
         given_up: whether a part is decided but not proved: closer to zero than the float network's rounding.
     """
 
-    def __init__(self, graph: Graph, region: Region, boxes: Boxes, objective: Tensor, offset: Tensor) -> None:
-        self.graph, self.region, self.boxes = graph, region, boxes
+    def __init__(
+        self, graph: Graph, region: Region, boxes: Boxes, objective: Tensor, offset: Tensor, until: float
+    ) -> None:
+        self.graph, self.region, self.boxes, self.until = graph, region, boxes, until
+        self.light = single.worth(graph) and torch.equal(objective, objective.float().double())
+        self.small = graph.to(torch.float32) if self.light else graph
+        self.together = _FIRST  # parts split at a time: as many as the time that is left allows
         self.objective, self.offset = objective, offset
         self.neurons = Neurons.of(graph, boxes)
         widest = max(math.prod(node.shape) for node in graph.nodes)
@@ -89,6 +103,7 @@ class Phases:
         total, device = self.neurons.total, region.low.device
         self.sign = torch.zeros(0, total, dtype=torch.int8, device=device)
         self.alpha = torch.zeros(0, total, device=device)
+        self.multiplier = torch.zeros(0, total, device=device)
         self.bound = torch.zeros(0, dtype=torch.float64, device=device)
         self.next = torch.zeros(0, _CANDIDATES, dtype=torch.long, device=device)
         root = torch.zeros(1, total, dtype=torch.int8, device=device)
@@ -96,7 +111,8 @@ class Phases:
             self.neurons.gathered({p: ends[_before(graph, p)][:, None] for p in self.neurons.places}) if total else root
             for ends in (boxes.low, boxes.high)
         )
-        self._bounded(root, adaptive(self.low, self.high).float(), Search(30, decay=0.97))
+        first = adaptive(self.low, self.high).float()
+        self._bounded(root, first, torch.zeros_like(first), Search(30, decay=0.97, until=until))
 
     @property
     def count(self) -> int:
@@ -105,15 +121,19 @@ class Phases:
 
     def step(self) -> Tensor | None:
         """Splits the worst parts; points [n, *shape] where they are least, to be tried."""
-        take = self.bound.argsort()[: self.most]
-        sign, alpha, following = self.sign[take], self.alpha[take], self.next[take]
+        begun = time.monotonic()
+        take = self.bound.argsort()[: min(self.most, self.together)]
+        sign, alpha, following, multiplier = self.sign[take], self.alpha[take], self.next[take], self.multiplier[take]
         rest = torch.ones(len(self.sign), dtype=torch.bool, device=take.device).index_fill_(0, take, False)
-        self.sign, self.alpha, self.bound, self.next = (
-            self.sign[rest], self.alpha[rest], self.bound[rest], self.next[rest]
+        self.sign, self.alpha, self.bound, self.next, self.multiplier = (
+            self.sign[rest], self.alpha[rest], self.bound[rest], self.next[rest], self.multiplier[rest]
         )  # fmt: skip
         chosen = self._filtered(sign, alpha, following)
         children = torch.cat([sign.scatter(1, chosen[:, None], s) for s in (1, -1)])
-        return self._bounded(children, alpha.repeat(2, 1), Search(12, 0.1, 0.95))
+        search = Search(12, 0.1, 0.95, until=self.until)
+        points = self._bounded(children, alpha.repeat(2, 1), multiplier.repeat(2, 1), search)
+        self.together = paced(len(take), time.monotonic() - begun, self.until)
+        return points
 
     def _filtered(self, sign: Tensor, alpha: Tensor, following: Tensor) -> Tensor:
         """Of the candidates of each part, the one whose worse half has the best quick bound."""
@@ -128,12 +148,18 @@ class Phases:
     def _least(
         self, sign: Tensor, alpha: dict[int, Tensor], split: dict[int, Tensor] | None, light: bool = False
     ) -> tuple[Tensor, Linear, Boxes]:
-        boxes = self._boxes(sign)
-        region = self._regions(sign)
-        goal = self.objective.expand(len(sign), 1, -1)
-        alpha = {place: a.double() for place, a in alpha.items()}
-        last = len(self.graph.nodes) - 1
-        function = substituted(self.graph, boxes, last, goal, alpha, split, rounding=not light, keep=not light)
+        """In float32 where that is sound (`single`); `light` to choose only: no proof."""
+        boxes, region = self._boxes(sign), self._regions(sign)
+        goal, last = self.objective.expand(len(sign), 1, -1), len(self.graph.nodes) - 1
+        kind, held = torch.float64, boxes
+        if self.light:
+            kind = torch.float32
+            held = boxes.to(kind) if light else single.lightened(self.graph, boxes)
+            region = region if light else single.reached(region, boxes)
+        alpha = {place: a.to(kind) for place, a in alpha.items()}
+        split = None if split is None else {place: v.to(kind) for place, v in split.items()}
+        function = substituted(self.small, held, last, goal.to(kind), alpha, split, rounding=not light, keep=not light)
+        function = single.doubled(function) if self.light else function
         return least(function, region) + self.offset, function, boxes
 
     def _regions(self, sign: Tensor) -> Region:
@@ -152,7 +178,7 @@ class Phases:
             parts[1][before] = torch.where(signs[:, 0] < 0, high.clamp(max=0), high)
         return Boxes(*parts)
 
-    def _bounded(self, sign: Tensor, alpha: Tensor, search: Search) -> Tensor | None:
+    def _bounded(self, sign: Tensor, alpha: Tensor, multiplier: Tensor, search: Search) -> Tensor | None:
         """Bounds new parts and stores those that stay open; their minimisers."""
         self.done += len(sign)
         region = self._regions(sign)
@@ -160,7 +186,8 @@ class Phases:
         goal, shift = self.objective.expand(len(sign), 1, -1), self.offset.expand(len(sign), 1)
         start = self.neurons.spread(alpha, self.graph)
         signs = {p: s.float() for p, s in self.neurons.spread(sign, self.graph).items()}
-        found = climbed(self.graph, region, boxes, goal, shift, search, start, signs)
+        begun = self.neurons.spread(multiplier, self.graph)
+        found = climbed(self.graph, region, boxes, goal, shift, search, start, signs, multipliers=begun)
         bound, function, boxes = self._least(sign, found.alpha, found.split)
         bound = bound[:, 0]
         full = (sign != 0).all(1)
@@ -174,16 +201,18 @@ class Phases:
         if not left.any():
             return None
         score = self._scores(function, boxes, found.alpha, sign)
-        self._store(sign[left], self.neurons.gathered(found.alpha)[left].float(), bound[left], score[left])
+        slopes, multiplier = (self.neurons.gathered(part)[left].float() for part in (found.alpha, found.split))
+        self._store(sign[left], slopes, multiplier.abs(), bound[left], score[left])
         a = function.coefficients
         assert isinstance(a, Tensor)
         return torch.where(a[left, 0] > 0, self.region.low, self.region.high).float()
 
-    def _store(self, sign: Tensor, alpha: Tensor, bound: Tensor, score: Tensor) -> None:
+    def _store(self, sign: Tensor, alpha: Tensor, multiplier: Tensor, bound: Tensor, score: Tensor) -> None:
         best = score.topk(min(_CANDIDATES, score.shape[1]), dim=1)
         numbers = torch.where(best.values > 0, best.indices, best.indices[:, :1])
         numbers = torch.cat([numbers, numbers[:, :1].expand(-1, _CANDIDATES - numbers.shape[1])], 1)
         self.sign, self.alpha = torch.cat([self.sign, sign]), torch.cat([self.alpha, alpha])
+        self.multiplier = torch.cat([self.multiplier, multiplier])
         self.bound, self.next = torch.cat([self.bound, bound]), torch.cat([self.next, numbers])
         if self.sign.numel() > _STORED:
             self.given_up = True

@@ -13,7 +13,9 @@ from torch import nn
 
 from stackelberg.certify import Unsupported, interval
 from stackelberg.certify.graph import graph_of
-from stackelberg.certify.milp import exact, program
+from stackelberg.certify.linear import differences
+from stackelberg.certify.milp import Program, exact, program
+from stackelberg.certify.region import input_region
 from stackelberg.certify.zonotope import zonotope
 from stackelberg.threat import Ball, chance
 from stackelberg.threat.payoff import margin
@@ -118,6 +120,26 @@ def test_no_point_is_below_the_bound_and_one_is_on_it(build: Callable[[], nn.Mod
         assert (-margin(net(inside), y) >= found.margin).all()
     assert (interval(net, x, y, ball).margin <= found.margin + 1e-9).all()
     assert (zonotope(net, x, y, ball).margin <= found.margin + 1e-4).all()
+
+
+@torch.no_grad()
+def test_classes_passed_over_could_not_have_been_the_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer programs than classes, and the margin of all of them."""
+    net, ball = perceptron(4, 16, 12, 8), Ball("linf", 0.05)
+    x = torch.rand(4, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    y, solved = net(x).argmax(1), []
+    whole = Program.minimum
+    monkeypatch.setattr(Program, "minimum", lambda self, *a: solved.append(a) or whole(self, *a))
+    found, _ = exact(net, x, y, ball, 20.0)
+    assert len(solved) < 4 * 7
+    graph = graph_of(net, (1, 4, 4))
+    for point, label, margin_found in zip(x, y.tolist(), found.margin.tolist(), strict=True):
+        region = input_region(point[None], ball)
+        built = program(graph, region.low[0], region.high[0])
+        rows = differences(torch.tensor([label]), 8)[0].numpy()
+        every = [whole(built, row, 0.0, 20.0).bound - float(np.abs(row) @ built.error) for row in rows]
+        assert margin_found == pytest.approx(min(every), abs=5e-5)
+        assert (built.rough(rows) <= np.array(every) + 5e-5 + 2 * built.error.max()).all()
 
 
 @torch.no_grad()

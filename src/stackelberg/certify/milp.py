@@ -27,7 +27,7 @@ from stackelberg.certify.graph import Graph, graph_of
 from stackelberg.certify.linear import differences
 from stackelberg.certify.nodes import Activation, Affine
 from stackelberg.certify.region import input_region
-from stackelberg.certify.zonotope import box_form, forms
+from stackelberg.certify.zonotope import Form, box_form, forms
 from stackelberg.threat import Ball
 
 TOLERANCE = 1e-5
@@ -61,6 +61,18 @@ class Program:
     shift: Float64[np.ndarray, " K"]
     error: Float64[np.ndarray, " K"]
     shape: tuple[int, ...]
+    form: Form
+
+    def rough(self, rows: Float64[np.ndarray, "M K"]) -> Float64[np.ndarray, " M"]:
+        """Lower bounds of rows . outputs, by the outputs' zonotope alone."""
+        weight = torch.from_numpy(rows).to(self.form.centre).T
+        part = Form(
+            self.form.centre.flatten(1) @ weight,
+            self.form.symbols.flatten(1) @ weight,
+            self.form.inputs,
+            self.form.dual,
+        )
+        return (part.centre - part.spread())[0].cpu().numpy()
 
     def minimum(self, weight: Float64[np.ndarray, " K"], offset: float, seconds: float) -> Optimum:
         """min of weight . outputs + offset."""
@@ -194,6 +206,7 @@ class _Builder:
         return Program(
             demands, np.concatenate(self.low), np.concatenate(self.high), np.concatenate(self.binary),
             self._widened(matrix), constant, self.known.error[-1].flatten().cpu().numpy(), self.graph.shape,
+            self.forms[-1],
         )  # fmt: skip
 
 
@@ -217,7 +230,8 @@ def exact(
 ) -> tuple[Certificate, Float[Tensor, " B *shape"]]:
     """(certificate, the most adverse input found for each example), by one program per example and other class.
 
-    margin_i is the minimum of z_y - z_k over the linf ball and box, less the solver's tolerance and the rounding of the
+    margin_i is the minimum of z_y - z_k over the linf ball and box (a class k whose zonotope bound is above the least
+    minimum found needs no program of its own), less the solver's tolerance and the rounding of the
     network as it runs; where `seconds` (per example) end first, the dual bound, valid too. The inputs lie in ball and
     box; whether they break the example is for the user's own module to say. Other norms: over the box around the ball.
 
@@ -240,10 +254,15 @@ def _exact(graph: Graph, x: Tensor, label: int, ball: Ball, seconds: float) -> t
     built = program(graph, region.low[0], region.high[0])
     rows = differences(torch.tensor([label]), len(built.shift))[0].numpy()
     margin, worst, least = math.inf, x, math.inf
-    for number, row in enumerate(rows):
+    rough = built.rough(rows) - np.abs(rows) @ built.error
+    order = rough.argsort()
+    for number, place in enumerate(order):
+        if rough[place] >= margin:  # and so are all that follow: none of them is the least
+            break
+        row, open_ones = rows[place], int((rough[order[number:]] < margin).sum())
         left = seconds - (time.monotonic() - begun)
-        optimum = built.minimum(row, 0.0, left / (len(rows) - number))
-        margin = min(margin, optimum.bound - float(np.abs(row) @ built.error))
+        optimum = built.minimum(row, 0.0, left / open_ones)
+        margin = min(margin, max(optimum.bound - float(np.abs(row) @ built.error), float(rough[place])))
         if optimum.point is not None:
             inside = ball.project(optimum.point[None].to(x), x[None])
             value = float(graph.forward(inside)[0].cpu() @ torch.from_numpy(row))

@@ -16,6 +16,7 @@ from stackelberg.exhibits.generalized import Generalized
 from stackelberg.exhibits.lipschitz_memorized import LipschitzMemorized
 from stackelberg.exhibits.memorized import Memorized
 from stackelberg.exhibits.one_step import OneStep
+from stackelberg.exhibits.separated import Separated
 
 EXHIBITS: dict[str, type[Exhibit]] = {
     exhibit.id: exhibit
@@ -27,6 +28,7 @@ EXHIBITS: dict[str, type[Exhibit]] = {
         Bracket,
         Disguises,
         ConvexNash,
+        Separated,
         Generalized,
         Memorized,
         LipschitzMemorized,

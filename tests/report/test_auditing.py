@@ -12,6 +12,7 @@ from stackelberg import attacks
 from stackelberg.certify import Certificate
 from stackelberg.data import Dataset
 from stackelberg.errors import StackelbergError
+from stackelberg.games import Adversarial, IntervalBound, Standard
 from stackelberg.report import Contradiction, Plan, Report, Subject, audit, audit_batch, merge, proving
 from stackelberg.report.auditing import choose
 from stackelberg.report.records import DataRecord, Environment, ModelRecord
@@ -167,3 +168,14 @@ def test_a_model_of_other_data_is_refused_with_the_shape(digits: Dataset) -> Non
     for wrong in (nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), nn.Sequential(nn.Flatten(), nn.Linear(64, 7))):
         with pytest.raises(StackelbergError, match=r"shape \[1, 8, 8\]|shape \[4, 7\]"):
             audit(wrong, digits, BALL, n=8)
+
+
+def test_the_exploitability_of_its_game_is_reported_where_somebody_moves(net: nn.Module, digits: Dataset) -> None:
+    found = audit(net, digits, BALL, n=20, effort="fast", game=Adversarial(BALL, steps=1, step=0.01))
+    assert found.exploitability is not None
+    assert found.exploitability.game == "Adversarial"
+    assert 0 < found.exploitability.low <= found.exploitability.value <= found.exploitability.high
+    assert found.exploitability.n == 20
+    assert Report.model_validate_json(found.model_dump_json(by_alias=True)) == found
+    for game in (Standard(), IntervalBound(BALL)):
+        assert audit(net, digits, BALL, n=4, effort="fast", game=game).exploitability is None

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from stackelberg.data import Dataset
+    from stackelberg.games import Game
     from stackelberg.report import Report
 
 
@@ -72,11 +73,26 @@ def command(
     folder = out or (Path(source) if Path(source).is_dir() else Path()) / "audit"
     with Ticker("audit", shown=is_first_process()) as ticker, warnings_said():
         report = reports.audit(
-            network, examples, ball, n, seed=seed, effort=effort, fabric=fabric, out=folder, progress=ticker,  # pyright: ignore[reportArgumentType]  # audit checks the effort
+            network, examples, ball, n, game=trained_in(source), seed=seed, fabric=fabric, out=folder, progress=ticker,
+            effort=effort,  # pyright: ignore[reportArgumentType]  # audit checks the effort
         )  # fmt: skip
     show(record(report, folder), words(report, folder), json)
     if fail_under is not None and report.robust.upper.value < fail_under:
         _fall_short(report, fail_under)
+
+
+def trained_in(source: str) -> "Game | None":
+    """The game in which a run directory's network was trained; None for other sources, and for a user's own game."""
+    from stackelberg import games
+    from stackelberg.games.checkpoint import read_record
+
+    described = (read_record(Path(source)) or {}).get("game") if Path(source).is_dir() else None
+    if not isinstance(described, dict):
+        return None
+    try:
+        return games.restored(described)
+    except StackelbergError:
+        return None
 
 
 def asked_network(source: str, name: str | None, width: int | None, examples: "Dataset") -> "nn.Module":
@@ -118,10 +134,22 @@ def words(report: "Report", folder: Path) -> str:
             f"attacked         {report.robust.upper}   stood every attack in {threat}",
             f"certified        {report.robust.lower}   proved to stand",
             f"The robust accuracy on these {report.n} examples lies between certified and attacked.",
+            *exploited_words(report),
             *[f"{weights[caveat.weight]}{caveat.found}" for caveat in report.warnings],
             str(folder / "report.html"),
         ]
     )
+
+
+def exploited_words(report: "Report") -> list[str]:
+    """What a stronger follower gains, where it was measured."""
+    found = report.exploitability
+    if found is None:
+        return []
+    return [
+        f"exploitability   {found.value:.4f} [{found.low:.4f}, {found.high:.4f}]   measured: what a stronger follower"
+        f" gains in its game, {found.game}, on {found.n} examples"
+    ]
 
 
 def _fall_short(report: "Report", floor: float) -> None:

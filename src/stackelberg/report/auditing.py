@@ -12,14 +12,16 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from stackelberg.attacks import untouched
 from stackelberg.attacks.suite import EFFORTS
 from stackelberg.data import Dataset
 from stackelberg.errors import StackelbergError, unknown
+from stackelberg.games import Game, exploitability
 from stackelberg.models import check_output, network
 from stackelberg.report.finding import Plan, audit_batch
 from stackelberg.report.merging import Subject, merge
 from stackelberg.report.radii import radii_for
-from stackelberg.report.records import Report
+from stackelberg.report.records import Exploited, Report
 from stackelberg.report.resuming import Pair, Store, fingerprints
 from stackelberg.report.surroundings import data_record, environment, jpeg_traces, model_record
 from stackelberg.threat import Ball
@@ -42,6 +44,7 @@ def audit(
     fabric: Fabric | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    game: Game | None = None,
 ) -> Report:
     """The bracket certified <= true <= attacked of a model's robust accuracy, with all its evidence.
 
@@ -68,6 +71,7 @@ def audit(
         radii: of the curve, in input units; 0 to twice the ball's radius if None. 0 and the ball's own are added.
         fabric: a launched Fabric; its processes share the batches, each returns the same report.
         out: a folder for report.json and report.html, and until they are written for the finished batches.
+        game: in which the model was trained: its exploitability on at most 250 of the examples is reported too.
         progress: called with (examples done, examples, a line of words) as this process's share of the work goes on.
 
     Raises:
@@ -98,12 +102,30 @@ def audit(
     share = {number: batches[number] for number in left}
     findings = [*before.values(), *_gathered(lambda: _share(model, data, share, plan, store, progress), world)]
     report = merge(findings, plan, subject, environment(model, world, time.perf_counter() - begun))
+    if game is not None:
+        report = report.model_copy(update={"exploitability": _exploited(game, model, data.take(index), seed)})
     if out is not None and own == 0:
         report.to_json(Path(out) / "report.json")
         report.to_html(Path(out) / "report.html")
     if store is not None and own == 0:
         store.remove()
     return report
+
+
+def _exploited(game: Game, model: nn.Module, data: Dataset, seed: int) -> Exploited | None:
+    """The game's exploitability by this model, None where nobody moves the examples or the payoff is a bound."""
+    x, y = data.batch(slice(0, 1))
+    device = next((p.device for p in model.parameters()), data.device)
+    if game.threat is None:
+        return None
+    with untouched(model), torch.no_grad():
+        if game.proved(model, x.to(device), y.to(device)) is not None:
+            return None
+    found = exploitability(game, model, data, 250, seed=seed, restarts=1)
+    return Exploited(
+        game=type(game).__name__, value=found.value, low=found.low, high=found.high, confidence=found.confidence,
+        n=found.n,
+    )  # fmt: skip
 
 
 def _refuse(data: Dataset, n: int, batch_size: int, effort: str) -> None:

@@ -189,6 +189,28 @@ class Environment(Record):
     seconds: float
 
 
+class Exploited(Record):
+    """What a stronger follower gains over the one that the network was trained with (`games.exploitability`).
+
+    Attributes:
+        game: in which it was trained; its ball may be another than the audit's threat.
+        value: payoff under the strongest follower found less that under the training's, in nats or logit units.
+        low: lower end of its bootstrap interval.
+        high: upper end.
+        confidence: nominal coverage of the interval.
+        n: examples.
+        measured: always true: it is an estimate from below, no bound.
+    """
+
+    game: str
+    value: float
+    low: float
+    high: float
+    confidence: float
+    n: int
+    measured: Literal[True] = True
+
+
 class Report(Record):
     """The whole answer about one network under one threat; a pure value, from which pages are drawn.
 
@@ -207,6 +229,7 @@ class Report(Record):
         model: which network.
         data: which examples.
         settings: with which the audit repeats itself.
+        exploitability: how far from its game's equilibrium; None where the game is not known or nobody moves in it.
         environment: where and when; with the seconds, all that may differ between two equal audits.
     """
 
@@ -227,6 +250,7 @@ class Report(Record):
     data: DataRecord
     settings: Settings
     environment: Environment
+    exploitability: Exploited | None = None
 
     @property
     def believable(self) -> bool:

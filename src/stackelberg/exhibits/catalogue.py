@@ -7,6 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 from stackelberg.errors import StackelbergError, unknown
 from stackelberg.exhibits.any_label import AnyLabel
 from stackelberg.exhibits.bracket import Bracket
+from stackelberg.exhibits.by_heart import ByHeart
 from stackelberg.exhibits.convex_nash import ConvexNash
 from stackelberg.exhibits.disguises import Disguises
 from stackelberg.exhibits.exhibit import Exhibit
@@ -17,6 +18,8 @@ from stackelberg.exhibits.lipschitz_memorized import LipschitzMemorized
 from stackelberg.exhibits.memorized import Memorized
 from stackelberg.exhibits.one_step import OneStep
 from stackelberg.exhibits.separated import Separated
+from stackelberg.exhibits.too_narrow import TooNarrow
+from stackelberg.exhibits.two_neurons import TwoNeurons
 
 EXHIBITS: dict[str, type[Exhibit]] = {
     exhibit.id: exhibit
@@ -32,6 +35,9 @@ EXHIBITS: dict[str, type[Exhibit]] = {
         Generalized,
         Memorized,
         LipschitzMemorized,
+        TooNarrow,
+        TwoNeurons,
+        ByHeart,
     )
 }
 

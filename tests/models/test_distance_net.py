@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from stackelberg import models
+from stackelberg.attacks import Oracle
 from stackelberg.models.distance_net import DistanceLayer, DistanceNet, relax
 
 
@@ -68,3 +69,14 @@ def test_fresh_neurons_of_a_wide_layer_pass_coordinates_on():
     layer = DistanceLayer(6, 9).eval()
     x = torch.rand(20, 6)
     assert torch.allclose(layer(x), (x + 3.0)[:, torch.arange(9) % 6])
+
+
+def test_attacks_find_nothing_to_mend():
+    """The compiled loops look like no trip out of torch, and an attack's gradient is the network's own."""
+    model = net(width=30)
+    x = torch.rand(6, 1, 5, 5, generator=torch.Generator().manual_seed(3))
+    oracle = Oracle(model)
+    slope, _, _ = oracle.gradient(x, lambda logits: logits[:, 0])
+    assert not oracle.mends
+    start = x.clone().requires_grad_()
+    assert torch.equal(slope, torch.autograd.grad(model(start)[:, 0].sum(), start)[0])

@@ -38,7 +38,8 @@ class _Distances(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, points: Tensor, p: float) -> Tensor:
         x, points = x.contiguous(), points.contiguous()
         compiled = x.device.type == "cpu" and x.dtype == points.dtype and x.dtype in (torch.float32, torch.float64)
-        norm, place = (_compiled if compiled else _blocks)(x, points, p, any(ctx.needs_input_grad))
+        with torch._C.DisableTorchFunction():  # the loops' arrays are no trip of the network out of torch
+            norm, place = (_compiled if compiled else _blocks)(x, points, p, any(ctx.needs_input_grad))
         ctx.save_for_backward(x, points, norm, place)
         ctx.p, ctx.compiled = p, compiled
         return norm

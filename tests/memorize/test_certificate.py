@@ -22,7 +22,7 @@ def written(folder: Path, data: Dataset, kind: str, norm: str, n: int) -> Path:
     kept = data.take(n)
     memorizer = memorize.made(kind, kept.x, kept.y, norm)
     memorize.save(memorizer, folder)
-    radius = 0.99 * memorizer.separation.value / 2
+    radius = 0.99 * memorizer.radius
     memorize.certificate(memorizer, str(folder), data, "train", [0, 2, n - 1], radius).to_json(folder / "c.json")
     return folder / "c.json"
 
@@ -31,7 +31,9 @@ def told(path: Path, data: Dataset) -> Checked:
     return check(read_certificate(path), models.load(path.parent), data, 20.0)
 
 
-@pytest.mark.parametrize(("kind", "norm"), [("optimal", "linf"), ("lipschitz", "linf"), ("lipschitz", "l2")])
+@pytest.mark.parametrize(
+    ("kind", "norm"), [("optimal", "linf"), ("lipschitz", "linf"), ("lipschitz", "l2"), ("generalizable", "l2")]
+)
 def test_a_true_certificate_is_confirmed(tmp_path: Path, digits: Dataset, kind: str, norm: str) -> None:
     found = told(written(tmp_path, digits, kind, norm, 300), digits)
     assert found.passed

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 def command(
     data: options.Data,
-    kind: Annotated[str, typer.Option(help="optimal or lipschitz.")] = "optimal",
-    norm: Annotated[str, typer.Option("--norm", help="linf; lipschitz knows l2 and l1, too.")] = "linf",
+    kind: Annotated[str, typer.Option(help="optimal, lipschitz or generalizable.")] = "optimal",
+    norm: Annotated[
+        str, typer.Option("--norm", help="optimal: linf; lipschitz: linf, l2 or l1; generalizable: l2.")
+    ] = "linf",
     radius: Annotated[
         str | None, typer.Option(help="Below half the separation; if left out 0.999 of that half, for optimal.")
     ] = None,

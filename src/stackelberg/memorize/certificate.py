@@ -59,7 +59,7 @@ class Memory(Document):
     Attributes:
         memorizer: kind of it.
         norm: of the balls.
-        radius: in input units; optimal: at most the memorizer's; lipschitz: below half the separation.
+        radius: in input units, at most the memorizer's and below half the separation.
         separation: lambda.
         pair: of stored points that attains it.
         claims: one per example.
@@ -134,7 +134,7 @@ def _fault(document: Memory, memorizer: Memorizer) -> str:
     """What is wrong with the certificate as a whole, or nothing."""
     bound, (i, j) = _lambda(memorizer), document.pair
     count = len(memorizer.points)
-    limit = memorizer.radius if isinstance(memorizer, OptimalMemorizer) else bound / 2
+    limit = memorizer.radius
     if document.memorizer != memorizer.kind or document.norm != memorizer.norm:
         return f"the memorizer is {memorizer.kind} in {memorizer.norm}"
     if abs(document.separation - bound) > 1e-12 * bound or abs(memorizer.separation.value - bound) > 1e-12 * bound:

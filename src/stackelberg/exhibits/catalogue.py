@@ -32,12 +32,12 @@ EXHIBITS: dict[str, type[Exhibit]] = {
         Disguises,
         ConvexNash,
         Separated,
-        Generalized,
         Memorized,
         LipschitzMemorized,
         TooNarrow,
         TwoNeurons,
         ByHeart,
+        Generalized,
     )
 }
 

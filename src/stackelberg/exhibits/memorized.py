@@ -47,10 +47,10 @@ class Memorized(Exhibit):
 
     sets: tuple[str, ...] = ("mnist", "cifar10")
     share: float = 0.999
-    random: tuple[int, ...] = (1_000_000, 250_000)
+    random: tuple[int, ...] = (1_000_000, 1_000_000)
     directed: int = 10_000
     stored: int = 2000
-    asked: int = 2000
+    asked: int = 10_000
     few: int = 4
     exported: int = 500
 

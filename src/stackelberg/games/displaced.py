@@ -34,9 +34,7 @@ class WeightPerturbed(Wrapper):
         while isinstance(inside, Wrapper):
             inside = inside.game
         if isinstance(inside, IntervalBound | SmallBoxes):
-            raise StackelbergError(
-                f"WeightPerturbed cannot wrap {type(inside).__name__}, which needs the weights"
-            )
+            raise StackelbergError(f"WeightPerturbed cannot wrap {type(inside).__name__}, which needs the weights")
 
     def pay(self, play: Play, model: nn.Module, x: Inputs, y: Labels, moved: Inputs) -> Payoffs:
         shift = self._shift(play, bare(model), x, y, moved)

@@ -40,9 +40,7 @@ class LipschitzMargin(Game):
 
     def __post_init__(self) -> None:
         if self.ball.norm != "linf":
-            raise StackelbergError(
-                f"LipschitzMargin plays in linf, got {self.ball.norm!r}; pass Ball('linf', ...)"
-            )
+            raise StackelbergError(f"LipschitzMargin plays in linf, got {self.ball.norm!r}; pass Ball('linf', ...)")
         if self.ball.radius <= 0:
             raise StackelbergError("LipschitzMargin needs a radius > 0 to ask a margin of, got 0; pass 0.3 for MNIST")
         if not (self.theta > 0 and self.first > 0 and self.last > 0):

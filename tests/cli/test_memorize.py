@@ -31,6 +31,35 @@ def test_a_memorizer_is_written_checked_and_audited(stackelberg: Command, tmp_pa
     assert audit.status == 0, audit.err
 
 
+def test_a_compact_memorizer_is_written_checked_and_audited(stackelberg: Command, tmp_path: Path) -> None:
+    asked = ("memorize", "--data", "digits", "--kind", "compact", "--n", 80, "--claims", 5, "--out", tmp_path, "--json")
+    answer = stackelberg(*asked)
+    assert answer.status == 0, answer.err
+    told = json.loads(answer.out)
+    assert told["accuracy"]["train"]["value"] == 1
+    assert (told["width"], told["radius"]) == (6, 0)
+    checked = stackelberg("check", tmp_path / "certificate.json")
+    assert checked.status == 0
+    assert "confirmed  5 of 5" in checked.out
+    audit = stackelberg(
+        "audit", tmp_path, "--data", "digits", "--split", "train", "--eps", 0.1, "--n", 4, "--effort", "fast", "--json"
+    )
+    assert audit.status == 0, audit.err
+    assert "leave --radius out" in stackelberg(*asked, "--radius", "0.1").line
+    assert "leave --onnx out" in stackelberg(*asked, "--onnx").line
+
+
+def test_a_network_of_whole_numbers_with_another_key_is_refuted(stackelberg: Command, tmp_path: Path) -> None:
+    from stackelberg import memorize
+
+    asked = ("memorize", "--data", "digits", "--kind", "compact", "--n", 80, "--claims", 80, "--out", tmp_path)
+    assert stackelberg(*asked).status == 0
+    kept = memorize.recall(tmp_path)
+    kept.keys[len(kept.keys) // 2] += 1
+    memorize.keep(kept, tmp_path)
+    assert stackelberg("check", tmp_path / "certificate.json").status == 1
+
+
 def test_bad_input_is_one_line(stackelberg: Command, tmp_path: Path) -> None:
     asked = ("memorize", "--data", "digits", "--n", 60, "--out", tmp_path / "m")
     assert "the separation bound lambda =" in stackelberg(*asked, "--radius", "0.9").line

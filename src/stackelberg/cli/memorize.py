@@ -11,13 +11,14 @@ from stackelberg.errors import StackelbergError
 
 if TYPE_CHECKING:
     from stackelberg.data import Dataset
+    from stackelberg.memorize.compact import Compact
     from stackelberg.memorize.memorizer import Memorizer
     from stackelberg.threat import Rate
 
 
 def command(
     data: options.Data,
-    kind: Annotated[str, typer.Option(help="optimal, lipschitz or generalizable.")] = "optimal",
+    kind: Annotated[str, typer.Option(help="optimal, lipschitz, generalizable or compact.")] = "optimal",
     norm: Annotated[
         str, typer.Option("--norm", help="optimal: linf; lipschitz: linf, l2 or l1; generalizable: l2.")
     ] = "linf",
@@ -36,6 +37,7 @@ def command(
 
     Writes points.safetensors, memorizer.json and certificate.json, which stackelberg check verifies; the directory is
     a network for stackelberg audit. An example for which no stored point is near has no answer, which counts as wrong.
+    Compact knows the stored points alone, in about the square root of their number of parameters.
 
     \b
     Example:
@@ -48,8 +50,14 @@ def command(
 
     examples = sets.load(data, "train")
     kept = examples if n is None else examples.take(n)
-    memorizer = memorize.made(kind, kept.x, kept.y, norm, None if radius is None else parse_radius(radius))
     chosen = _random(len(kept), claims, seed)
+    test = sets.load(data, "test") if test_n and "test" in sets.splits(data) else None
+    asked_of = {"train": kept} | ({} if test is None else {"test": test.take(_random(len(test), test_n, seed))})
+    if kind == "compact":
+        _refuse(radius, onnx)
+        _compact(examples, asked_of, chosen, out, seed, json)
+        return
+    memorizer = memorize.made(kind, kept.x, kept.y, norm, None if radius is None else parse_radius(radius))
     asked = (
         memorizer.radius if kind == "optimal" else 0.999 * memorizer.radius if radius is None else parse_radius(radius)
     )
@@ -57,10 +65,7 @@ def command(
     memorize.certificate(memorizer, str(out), examples, "train", chosen, asked).to_json(out / "certificate.json")
     if onnx:
         _export(memorizer, out / "memorizer.onnx")
-    rates = {"train": _accuracy(memorizer, kept)}
-    if test_n and "test" in sets.splits(data):
-        test = sets.load(data, "test")
-        rates["test"] = _accuracy(memorizer, test.take(_random(len(test), test_n, seed)))
+    rates = {split: _accuracy(memorizer, part) for split, part in asked_of.items()}
     show(_record(memorizer, rates, asked, out), _words(memorizer, rates, asked, out), json)
 
 
@@ -80,7 +85,43 @@ def _export(memorizer: "Memorizer", path: Path) -> None:
     network.to_onnx(path, memorizer.shape)
 
 
-def _accuracy(memorizer: "Memorizer", examples: "Dataset") -> tuple["Rate", "Rate"]:
+def _refuse(radius: str | None, onnx: bool) -> None:
+    if radius is not None:
+        raise StackelbergError(
+            f"radius got {radius}, but a compact memorizer is right on the stored points alone; leave --radius out"
+        )
+    if onnx:
+        raise StackelbergError(
+            "a compact memorizer has no ONNX form, as its numbers have hundreds of digits; leave --onnx out"
+        )
+
+
+def _compact(
+    examples: "Dataset", asked_of: dict[str, "Dataset"], chosen: list[int], out: Path, seed: int, json: bool
+) -> None:
+    """About sqrt(N) numbers that know N labels by heart."""
+    from stackelberg import memorize
+
+    compact = memorize.compact(asked_of["train"].x, asked_of["train"].y, seed=seed)
+    memorize.keep(compact, out)
+    memorize.by_heart(compact, str(out), examples, "train", chosen).to_json(out / "certificate.json")
+    rates = {split: _accuracy(compact, part) for split, part in asked_of.items()}
+    largest, total = compact.bits
+    answer = {
+        "out": str(out), "kind": "compact", "points": len(asked_of["train"]), "radius": compact.radius,
+        "width": compact.width, "depth": compact.depth, "parameters": compact.num_parameters,
+        "bits": {"largest": largest, "total": total}, "accuracy": {split: right for split, (right, _) in rates.items()},
+    }  # fmt: skip
+    lines = [
+        f"network     width {compact.width}, depth {compact.depth}, {compact.num_parameters} whole numbers of up to"
+        f" {largest} bits, {total} bits together",
+        *(f"{split:<11} right {right}" for split, (right, _) in rates.items()),
+        str(out / "certificate.json"),
+    ]
+    show(answer, "\n".join(lines), json)
+
+
+def _accuracy(memorizer: "Memorizer | Compact", examples: "Dataset") -> tuple["Rate", "Rate"]:
     """(right, without an answer)."""
     from stackelberg.memorize.memorizer import NO_ANSWER
     from stackelberg.threat import clopper_pearson

@@ -1,6 +1,7 @@
 """What is the most robust network there can be for this data?"""
 
 from stackelberg.memorize.answers import Answers
+from stackelberg.memorize.by_heart import Recall, by_heart, keep, recall
 from stackelberg.memorize.catalogue import KINDS, load, made, save
 from stackelberg.memorize.certificate import certificate
 from stackelberg.memorize.compact import Compact, compact
@@ -24,18 +25,22 @@ __all__ = [
     "Memorizer",
     "Neighbours",
     "OptimalMemorizer",
+    "Recall",
     "Separation",
+    "by_heart",
     "certificate",
     "class_distances",
     "compact",
     "condensed",
     "generalizable",
+    "keep",
     "lipschitz",
     "load",
     "made",
     "missing_mass",
     "nearby_set_of",
     "optimal",
+    "recall",
     "save",
     "separation",
     "uncovered",

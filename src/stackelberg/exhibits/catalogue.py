@@ -17,6 +17,7 @@ from stackelberg.exhibits.generalized import Generalized
 from stackelberg.exhibits.lipschitz_memorized import LipschitzMemorized
 from stackelberg.exhibits.memorized import Memorized
 from stackelberg.exhibits.one_step import OneStep
+from stackelberg.exhibits.robust_optima import RobustOptima
 from stackelberg.exhibits.separated import Separated
 from stackelberg.exhibits.too_narrow import TooNarrow
 from stackelberg.exhibits.two_neurons import TwoNeurons
@@ -30,6 +31,7 @@ EXHIBITS: dict[str, type[Exhibit]] = {
         FourCells,
         Bracket,
         Disguises,
+        RobustOptima,
         ConvexNash,
         Separated,
         Memorized,

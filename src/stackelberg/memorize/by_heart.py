@@ -75,10 +75,10 @@ def recall(folder: str | os.PathLike[str]) -> Compact:
         read = fields["reading"]
         reading, groups = Reading(float(read["low"]), float(read["high"]), int(read["levels"])), int(fields["groups"])
         tensors = read_weights(Path(folder) / KEYS)
-        arrays = {name: tensors[name].numpy().astype(np.int64) for name in _ARRAYS}
+        direction, keys, codes, names = (tensors[name].numpy().astype(np.int64) for name in _ARRAYS)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StackelbergError(f"{path} is missing or no {SCHEMA} record ({error}); memorize again") from error
-    return Compact(reading, **arrays, groups=groups)
+    return Compact(reading, direction, keys, codes, names, groups)
 
 
 class ByHeartClaim(Record):

@@ -30,7 +30,7 @@ def distances(x: Float[Tensor, "B n"], points: Float[Tensor, "m n"], p: float) -
     """
     if p != math.inf and (p < 2 or p % 2):
         raise StackelbergError(f"p must be an even number >= 2 or infinity, got {p:g}; pass {2 * max(1, round(p / 2))}")
-    if torch.jit.is_tracing() or torch.compiler.is_exporting():
+    if torch.jit.is_tracing() or torch.compiler.is_exporting():  # pyright: ignore[reportPrivateImportUsage]
         return _written_out(x.to(points.dtype), points, p)
     return _Distances.apply(x.to(points.dtype), points, p)  # pyright: ignore[reportReturnType]
 

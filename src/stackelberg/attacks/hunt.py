@@ -11,7 +11,6 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from stackelberg.attacks.oracle import JUDGES, Oracle
-from stackelberg.attacks.order import TAKEN_OFF
 from stackelberg.threat import Ball
 from stackelberg.threat.payoff import margin
 
@@ -89,7 +88,7 @@ class Hunt:
         """
         more = {"draws": 4 * JUDGES} if thorough else {}
         value = self.score(self.oracle.exact(points, **more), index)
-        if self.oracle.same_units and not self.oracle.mends & TAKEN_OFF:
+        if self.oracle.same_units:
             return value
         size = self.score(self.oracle.logits(points), index)
         tiny = torch.finfo(size.dtype).tiny

@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 
 from stackelberg.attacks.drawing import answers_at_random, seeded, votes
 from stackelberg.attacks.mending import Mend, mended
+from stackelberg.attacks.order import OTHER_UNITS
 from stackelberg.errors import StackelbergError
 
 DRAWS = 8
@@ -109,7 +110,7 @@ class Oracle:
     @property
     def same_units(self) -> bool:
         """Whether the fast view and the exact answers are the same numbers, up to rounding."""
-        return not self.random and not self.mends & {"softmax", "sigmoid", "tanh", "probabilities"}
+        return not self.random and not self.mends & OTHER_UNITS
 
     def refresh(self) -> None:
         """Take over the model's present parameters and running statistics."""

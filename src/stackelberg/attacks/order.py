@@ -29,8 +29,8 @@ SATURATING: dict[Call, str] = {
 }  # fmt: skip
 """By the names that reports give them."""
 
-TAKEN_OFF = frozenset({*SATURATING.values(), "labels alone"})
-"""What may be taken off the end of a network, so that the answers attacked are not those it gives."""
+OTHER_UNITS = frozenset({*SATURATING.values(), "labels alone", "probabilities"})
+"""Mends by which the answers attacked are not those that the network gives: its end taken off, or their logarithms."""
 
 _RISING: set[Call] = {
     torch.log, Tensor.log, torch.exp, Tensor.exp, F.log_softmax, torch.log_softmax, Tensor.log_softmax, Tensor.float,

@@ -9,6 +9,8 @@ import base64
 import hashlib
 import json
 import os
+from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
@@ -102,6 +104,12 @@ class Document(Record):
 
     def _fields(self) -> dict[str, Any]:
         return self.model_dump(mode="json", by_alias=True)
+
+
+def head(model: ModelSource, data: DataSource) -> dict[str, Any]:
+    """The fields with which every certificate made now begins."""
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"stackelberg": version("stackelberg"), "created": created, "model": model, "data": data}
 
 
 Verdict = Literal["proved", "broken", "open"]

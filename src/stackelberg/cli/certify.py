@@ -1,7 +1,6 @@
 """`stackelberg certify`: what can be proved about these examples, or about this property?"""
 
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -144,19 +143,12 @@ def _examples(
     show(record | {"certificate": str(path)}, f"{words}\n{path}", as_json)
 
 
-def _head(said: "ModelSource", where: "DataSource") -> dict[str, Any]:
-    from stackelberg import __version__
-
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"stackelberg": __version__, "created": created, "model": said, "data": where}
-
-
 def _proved(
     network: "nn.Module", chosen: "Dataset", index: list[int], ball: "Ball", method: str, timeout: float, seed: int,
     said: "ModelSource", where: "DataSource",
 ) -> "Document":  # fmt: skip
     from stackelberg.certify.claiming import claims
-    from stackelberg.certify.document import Robustness, Threat
+    from stackelberg.certify.document import Robustness, Threat, head
 
     x, y = chosen.batch(slice(None))
     with Ticker("certify") as ticker:
@@ -165,14 +157,14 @@ def _proved(
             lambda done, words: ticker(done, len(index), words),
         )  # fmt: skip
     threat = Threat.model_validate(vars(ball))
-    return Robustness(**_head(said, where), method=method, threat=threat, claims=made)
+    return Robustness(**head(said, where), method=method, threat=threat, claims=made)
 
 
 def _smoothed(
     network: "nn.Module", chosen: "Dataset", index: list[int], ball: "Ball", sigma: float, samples: int, seed: int,
     said: "ModelSource", where: "DataSource",
 ) -> "Document":  # fmt: skip
-    from stackelberg.certify.document import SmoothedClaim, Smoothing, example_digest
+    from stackelberg.certify.document import SmoothedClaim, Smoothing, example_digest, head
     from stackelberg.certify.smoothing import smooth
 
     if ball.norm != "l2":
@@ -186,7 +178,7 @@ def _smoothed(
             index, x, y.tolist(), found.predicted.tolist(), found.radius.tolist(), strict=True
         )
     )
-    return Smoothing(**_head(said, where), sigma=sigma, n0=votes, n=samples, alpha=alpha, seed=seed, claims=made)
+    return Smoothing(**head(said, where), sigma=sigma, n0=votes, n=samples, alpha=alpha, seed=seed, claims=made)
 
 
 def _told(document: "Document", radius: float) -> tuple[dict[str, Any], str]:

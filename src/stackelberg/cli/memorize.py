@@ -46,13 +46,14 @@ def command(
     """
     from stackelberg import data as sets
     from stackelberg import memorize
+    from stackelberg.report.auditing import choose
     from stackelberg.threat import parse_radius
 
     examples = sets.load(data, "train")
     kept = examples if n is None else examples.take(n)
-    chosen = _random(len(kept), claims, seed)
+    chosen = choose(len(kept), claims, seed)[0].tolist()
     test = sets.load(data, "test") if test_n and "test" in sets.splits(data) else None
-    asked_of = {"train": kept} | ({} if test is None else {"test": test.take(_random(len(test), test_n, seed))})
+    asked_of = {"train": kept} | ({} if test is None else {"test": test.take(choose(len(test), test_n, seed)[0])})
     if kind == "compact":
         _refuse(radius, onnx)
         _compact(examples, asked_of, chosen, out, seed, json)
@@ -67,13 +68,6 @@ def command(
         _export(memorizer, out / "memorizer.onnx")
     rates = {split: _accuracy(memorizer, part) for split, part in asked_of.items()}
     show(_record(memorizer, rates, asked, out), _words(memorizer, rates, asked, out), json)
-
-
-def _random(size: int, count: int, seed: int) -> list[int]:
-    """`count` different places, or all, in order."""
-    import numpy as np
-
-    return sorted(np.random.default_rng(seed).permutation(size)[:count].tolist())
 
 
 def _export(memorizer: "Memorizer", path: Path) -> None:

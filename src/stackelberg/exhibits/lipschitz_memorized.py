@@ -86,12 +86,10 @@ class LipschitzMemorized(Exhibit):
         peer = OptimalMemorizer(
             memorizer.points, memorizer.labels, memorizer.shape, "linf", radius, memorizer.separation
         )
-        train = perturbing.unmoved(memorizer, self.train, stage.seed)
-        moved = perturbing.at_random(
-            memorizer, self.random, radius, stage.seed, lambda words: stage.say(f"X14: {name}: {words}")
-        )
-        aimed = perturbing.towards_enemies(memorizer, self.directed, radius, stage.seed)
-        past = perturbing.past_the_bound(memorizer, 1.001 * bound / 2)
+        trial = perturbing.tried(
+            memorizer, self.share, self.train, self.random, self.directed, stage.seed,
+            lambda words: stage.say(f"X14: {name}: {words}"),
+        )  # fmt: skip
         pair = memorizer.certified(torch.from_numpy(memorizer.points[list(memorizer.separation.pair)]))
         values = {
             "separation, grey levels": 255 * bound,
@@ -104,19 +102,13 @@ class LipschitzMemorized(Exhibit):
             "largest weight of the optimal memorizer": peer.largest_weight,
             "Lipschitz constant of a score": memorizer.lipschitz,
             "Lipschitz constant of the optimal memorizer": peer.lipschitz,
-            "queries a second": moved.asked / moved.seconds,
+            "queries a second": trial.moved.asked / trial.moved.seconds,
         }
         rows = [Measured(name=f"{name}: {what}", value=float(value)) for what, value in values.items()]
-        tallies = {
-            "training examples that are wrong": train,
-            f"wrong of random perturbations at {self.share:g} lambda / 2": moved,
-            f"wrong of directed perturbations at {self.share:g} lambda / 2": aimed,
-            "wrong of the closest pair at 1.001 lambda / 2": past,
-            "test images that are wrong": self._held_out(memorizer, name),
-        }
+        tallies = trial.tallies() | {"test images that are wrong": self._held_out(memorizer, name)}
         rows += [Measured(name=f"{name}: {what}", rate=tally.rate) for what, tally in tallies.items()]
         stage.say(f"X14: {name}: {', '.join(str(row.here) for row in rows)}")
-        return rows, not (train.wrong or moved.wrong or aimed.wrong) and past.wrong > 0
+        return rows, trial.holds
 
     def _held_out(self, memorizer: LipschitzMemorizer, name: str) -> perturbing.Tally:
         x, y = self._data(name, "test")

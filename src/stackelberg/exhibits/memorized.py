@@ -12,7 +12,6 @@ from torch import Tensor
 from stackelberg import data
 from stackelberg.exhibits import perturbing, regions
 from stackelberg.exhibits.exhibit import Exhibit, Measured, Outcome
-from stackelberg.exhibits.perturbing import Tally
 from stackelberg.exhibits.stage import Stage
 from stackelberg.memorize import OptimalMemorizer, optimal
 from stackelberg.memorize.memorizer import in_units
@@ -93,12 +92,10 @@ class Memorized(Exhibit):
 
     def _whole(self, stage: Stage, name: str, memorizer: OptimalMemorizer, random: int) -> tuple[list[Measured], bool]:
         count, d = memorizer.points.shape
-        train = perturbing.unmoved(memorizer, count, stage.seed)
-        moved = perturbing.at_random(
-            memorizer, random, memorizer.radius, stage.seed, lambda words: stage.say(f"X13: {name}: {words}")
-        )
-        aimed = perturbing.towards_enemies(memorizer, self.directed, memorizer.radius, stage.seed)
-        past = perturbing.past_the_bound(memorizer, 1.001 * memorizer.separation.value / 2)
+        trial = perturbing.tried(
+            memorizer, self.share, count, random, self.directed, stage.seed,
+            lambda words: stage.say(f"X13: {name}: {words}"),
+        )  # fmt: skip
         test = data.load(name, "test").take(1000)
         held = perturbing.answered(memorizer, in_units(test.x.flatten(1).numpy()), test.y.numpy())
         values = {
@@ -110,19 +107,13 @@ class Memorized(Exhibit):
             "parameters with zeros": memorizer.num_dense,
             "largest weight": memorizer.largest_weight,
             "Lipschitz constant": memorizer.lipschitz,
-            "queries a second": moved.asked / moved.seconds,
+            "queries a second": trial.moved.asked / trial.moved.seconds,
         }
         rows = [Measured(name=f"{name}: {what}", value=float(value)) for what, value in values.items()]
-        tallies: dict[str, Tally] = {
-            "training examples that are wrong": train,
-            f"wrong of random perturbations at {self.share:g} lambda / 2": moved,
-            f"wrong of directed perturbations at {self.share:g} lambda / 2": aimed,
-            "wrong of the closest pair at 1.001 lambda / 2": past,
-            "test images wrong or without an answer": held,
-        }
+        tallies = trial.tallies() | {"test images wrong or without an answer": held}
         rows += [Measured(name=f"{name}: {what}", rate=tally.rate) for what, tally in tallies.items()]
         stage.say(f"X13: {name}: {', '.join(str(row.here) for row in rows)}")
-        return rows, not (train.wrong or moved.wrong or aimed.wrong) and past.wrong > 0
+        return rows, trial.holds
 
     def _networks(self, stage: Stage, x: Tensor, y: Tensor) -> dict[str, float]:
         """Largest differences of the literal network and the evaluator."""

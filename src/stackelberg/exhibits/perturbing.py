@@ -35,6 +35,53 @@ class Tally:
         return clopper_pearson(self.wrong, self.asked)
 
 
+@dataclass(frozen=True)
+class Trial:
+    """What a memorizer answers where it promises to be right, and just beyond.
+
+    Attributes:
+        share: of half the separation, by which points are moved.
+        train: stored points unmoved.
+        moved: at random.
+        aimed: towards enemies.
+        past: the closest pair, at 1.001 of half the separation.
+    """
+
+    share: float
+    train: Tally
+    moved: Tally
+    aimed: Tally
+    past: Tally
+
+    @property
+    def holds(self) -> bool:
+        """Nothing is wrong within the bound, and something beyond it."""
+        return not (self.train.wrong or self.moved.wrong or self.aimed.wrong) and self.past.wrong > 0
+
+    def tallies(self) -> dict[str, Tally]:
+        """By what is shown of them."""
+        return {
+            "training examples that are wrong": self.train,
+            f"wrong of random perturbations at {self.share:g} lambda / 2": self.moved,
+            f"wrong of directed perturbations at {self.share:g} lambda / 2": self.aimed,
+            "wrong of the closest pair at 1.001 lambda / 2": self.past,
+        }
+
+
+def tried(
+    memorizer: Memorizer, share: float, train: int, random: int, directed: int, seed: int, tell: Callable[[str], None]
+) -> Trial:
+    """`train` stored points as they are, `random` and `directed` perturbations, and the closest pair."""
+    half = memorizer.separation.value / 2
+    return Trial(
+        share,
+        unmoved(memorizer, train, seed),
+        at_random(memorizer, random, share * half, seed, tell),
+        towards_enemies(memorizer, directed, share * half, seed),
+        past_the_bound(memorizer, 1.001 * half),
+    )
+
+
 def answered(memorizer: Memorizer, x: Float64[np.ndarray, "B d"], label: Int64[np.ndarray, " B"]) -> Tally:
     """How many are wrong."""
     begun = time.perf_counter()

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from statistics import fmean, stdev
 
 import torch
 from matplotlib.figure import Figure
@@ -62,7 +63,7 @@ class RobustOptima(Exhibit):
         train, test = data.load("digits", "train"), data.load("digits", "test").take(self.n)
         points = {name: self._point(stage, name, game, ball, train, test) for name, game in games.items()}
         self._draw(stage, points)
-        mean = {name: (_mean(clean), _mean(robust)) for name, (clean, robust) in points.items()}
+        mean = {name: (fmean(clean), fmean(robust)) for name, (clean, robust) in points.items()}
         bi_level = [mean[name] for name in mean if name.startswith("bi-level")]
         others = [mean[name] for name in mean if name == "at" or name.startswith("trades")]
         cleaner = any(clean > mean["at"][0] for clean, _ in bi_level)
@@ -71,7 +72,7 @@ class RobustOptima(Exhibit):
             Measured(name=f"{name}: {words}, mean of {self.seeds} seeds{more}", value=value)
             for name, point in points.items()
             for words, values in zip(("clean", "attacked"), point, strict=True)
-            for more, value in (("", _mean(values)), (", half the 95 % t interval", _half(values)))
+            for more, value in (("", fmean(values)), (", half the 95 % t interval", _half(values)))
         ]
         return Outcome(
             measured=tuple(rows),
@@ -98,7 +99,7 @@ class RobustOptima(Exhibit):
             result = attacks.suite(ball, "fast", seed=seed).run(found.best, x, y)
             clean.append(result.clean_right / len(test))
             robust.append(result.robust / len(test))
-        stage.say(f"X18: {name}: clean {_mean(clean):.3f}, attacked {_mean(robust):.3f}")
+        stage.say(f"X18: {name}: clean {fmean(clean):.3f}, attacked {fmean(robust):.3f}")
         return clean, robust
 
     def _draw(self, stage: Stage, points: dict[str, Point]) -> None:
@@ -108,8 +109,8 @@ class RobustOptima(Exhibit):
             if name == "standard":
                 continue  # far below; its numbers are in the table
             colour = COLOURS[name.split(",")[0]]
-            axes.errorbar(_mean(clean), _mean(robust), _half(robust), _half(clean), "o", color=colour, capsize=3)
-            axes.annotate(name, (_mean(clean), _mean(robust)), (5, 5), textcoords="offset points", fontsize=8)
+            axes.errorbar(fmean(clean), fmean(robust), _half(robust), _half(clean), "o", color=colour, capsize=3)
+            axes.annotate(name, (fmean(clean), fmean(robust)), (5, 5), textcoords="offset points", fontsize=8)
         axes.set_xlabel("clean accuracy")
         axes.set_ylabel(f"accuracy attacked, linf {self.radius:g}")
         axes.set_title(f"means of {self.seeds} seeds, 95 % t intervals over seeds", fontsize=10)
@@ -117,13 +118,8 @@ class RobustOptima(Exhibit):
             figure.savefig(part, format="png", dpi=110)
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
 def _half(values: list[float]) -> float:
     """Half the width of the 95 % t interval of the mean; 0 for one value, which has none."""
     if len(values) < 2:
         return 0.0
-    spread = math.sqrt(sum((v - _mean(values)) ** 2 for v in values) / (len(values) - 1))
-    return float(student.ppf(0.975, len(values) - 1)) * spread / math.sqrt(len(values))
+    return float(student.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))

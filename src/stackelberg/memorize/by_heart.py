@@ -2,9 +2,6 @@
 
 import json
 import os
-from datetime import UTC, datetime
-from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +10,11 @@ from safetensors.torch import save as write_tensors
 from torch import Tensor, nn
 
 from stackelberg.certify.checking import KINDS, Judgement, Kind
-from stackelberg.certify.document import DataSource, Document, ModelSource, Record, example_digest
+from stackelberg.certify.document import DataSource, Document, ModelSource, Record, example_digest, head
 from stackelberg.data import Dataset
 from stackelberg.errors import StackelbergError
 from stackelberg.files import replacing, write_text
 from stackelberg.memorize.compact import Compact, Reading
-from stackelberg.memorize.integers import IntegerNetwork
 from stackelberg.models.black_box import BlackBox
 from stackelberg.models.stored import FOLDERS
 from stackelberg.models.weights import fingerprint, read_weights
@@ -113,15 +109,7 @@ def by_heart(compact: Compact, source: str, data: Dataset, split: str, index: li
         ByHeartClaim(index=at, example=example_digest(floats[i]), label=int(data.y[at])) for i, at in enumerate(index)
     )
     model = ModelSource(source=source, parameters=compact.num_parameters, weights=fingerprint(Recall(compact)))
-    return ByHeart(
-        stackelberg=version("stackelberg"), created=datetime.now(UTC).isoformat(timespec="seconds"), model=model,
-        data=DataSource(source=data.name, split=split, size=len(data)), claims=claims,
-    )  # fmt: skip
-
-
-@lru_cache(maxsize=1)
-def _network(compact: Compact) -> IntegerNetwork:
-    return compact.network()
+    return ByHeart(**head(model, DataSource(source=data.name, split=split, size=len(data))), claims=claims)
 
 
 def judge(document: ByHeart, claim: ByHeartClaim, model: nn.Module, x: Tensor, y: Tensor, seconds: float) -> Judgement:
@@ -129,7 +117,7 @@ def judge(document: ByHeart, claim: ByHeartClaim, model: nn.Module, x: Tensor, y
     if not isinstance(model, Recall):
         return Judgement(claim.index, "refuted", "", "the network is no compact memorizer")
     compact = model.compact
-    code = int(np.asarray(_network(compact)(compact.reading(x))).ravel()[0])
+    code = int(np.asarray(compact.network()(compact.reading(x))).ravel()[0])
     answer = int(compact.names[code]) if 0 <= code < len(compact.names) else -1
     if answer != claim.label:
         return Judgement(claim.index, "refuted", "network", f"the network answers {answer}, claimed {claim.label}")

@@ -7,9 +7,7 @@ nearest to the enemy; and where the network is small, proves the ball by mixed-i
 network, which knows nothing of distances.
 """
 
-from datetime import UTC, datetime
 from functools import lru_cache
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,7 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 
 from stackelberg.certify.checking import KINDS, Judgement, Kind
-from stackelberg.certify.document import DataSource, Document, ModelSource, Record, example_digest
+from stackelberg.certify.document import DataSource, Document, ModelSource, Record, example_digest, head
 from stackelberg.certify.graph import graph_of
 from stackelberg.certify.milp import program
 from stackelberg.data import Dataset
@@ -102,10 +100,10 @@ def certificate(
     )  # fmt: skip
     apart = memorizer.separation
     model = ModelSource(source=source, parameters=memorizer.num_parameters, weights=fingerprint(Answers(memorizer)))
+    where = DataSource(source=data.name, split=split, size=len(data))
     return Memory(
-        stackelberg=version("stackelberg"), created=datetime.now(UTC).isoformat(timespec="seconds"), model=model,
-        data=DataSource(source=data.name, split=split, size=len(data)), memorizer=memorizer.kind, norm=memorizer.norm,
-        radius=radius, separation=apart.value, pair=apart.pair, claims=claims,
+        **head(model, where), memorizer=memorizer.kind, norm=memorizer.norm, radius=radius, separation=apart.value,
+        pair=apart.pair, claims=claims,
     )  # fmt: skip
 
 

@@ -133,7 +133,11 @@ class Compact:
         return words
 
     def network(self) -> IntegerNetwork:
-        """The literal network, from levels [Q, d] to the code 0..K-1."""
+        """The literal network, from levels [Q, d] to the code 0..K-1; built once."""
+        return self._network
+
+    @cached_property
+    def _network(self) -> IntegerNetwork:
         drawing = Drawing()
         (t,) = drawing.relu(Form({i: int(u) for i, u in enumerate(self.direction) if u}, 1))
         word, before = Form(), 0
@@ -161,10 +165,6 @@ class Compact:
             t, word, answer, match, both = drawing.relu(t, word, answer, match, over - under + match - 1)
             answer = answer + both * 2**bit
         return t, word, answer
-
-    @cached_property
-    def _network(self) -> IntegerNetwork:
-        return self.network()
 
     @property
     def width(self) -> int:

@@ -52,15 +52,12 @@ def condensed(x: Tensor | NDArray, y: Tensor | NDArray, radius: float, norm: str
         raise StackelbergError(f"radius must be a number >= 0 in input units, got {radius}; pass 0 for labels alone")
     points, labels = checked(x, y)
     apart(points, labels, norm)
-    classes = int(labels.max()) + 1
     own = np.arange(len(labels)), labels
-    distance, _ = class_distances(points, labels, classes, points, norm)
-    distance[own] = np.inf
-    other = distance.min(1)
+    other = _to_others(points, labels, norm)
     order = np.argsort(other, kind="stable")
     room = np.maximum(other - 2 * radius, 0.0) * (1 - _HAIR)
     kept = np.sort(order[_pass(in_units(points)[order], labels[order], room[order], POWERS[norm], False)])
-    after, _ = class_distances(points[kept], labels[kept], classes, points, norm)
+    after, _ = class_distances(points[kept], labels[kept], int(labels.max()) + 1, points, norm)
     near = after[own]
     after[own] = np.inf
     certified = (after.min(1) - near) / 2
@@ -77,9 +74,7 @@ def nearby_set_of(x: Tensor | NDArray, y: Tensor | NDArray, ratio: float = 3.1) 
     """
     points, labels = checked(x, y)
     apart(points, labels, "l2")
-    distance, _ = class_distances(points, labels, int(labels.max()) + 1, points, "l2")
-    distance[np.arange(len(labels)), labels] = np.inf
-    reach = distance.min(1) / ratio
+    reach = _to_others(points, labels, "l2") / ratio
     order = np.argsort(-reach, kind="stable")
     return np.sort(order[_pass(in_units(points)[order], labels[order], reach[order], POWERS["l2"], True)])
 
@@ -90,11 +85,8 @@ def uncovered(x: Tensor | NDArray, y: Tensor | NDArray, queries: Tensor | NDArra
     On all the rest the network is right if the classes are as far apart everywhere as they are in the sample.
     """
     points, labels = checked(x, y)
-    classes = int(labels.max()) + 1
-    own, _ = class_distances(points, labels, classes, points, "l2")
-    own[np.arange(len(labels)), labels] = np.inf
-    reach = own.min(1) / ratio
-    near, index = class_distances(points, labels, classes, queries, "l2")
+    reach = _to_others(points, labels, "l2") / ratio
+    near, index = class_distances(points, labels, int(labels.max()) + 1, queries, "l2")
     first = index[np.arange(len(near)), near.argmin(1)]
     outside = near.min(1) > reach[first]  # by the nearest point's own ball: never fewer than are outside all balls
     return clopper_pearson(int(outside.sum()), len(outside))
@@ -116,6 +108,13 @@ def missing_mass(cells: NDArray[np.int64], delta: float = 0.05) -> tuple[float, 
     estimate = float((counts == 1).sum()) / len(cells)
     wide = (2 * math.sqrt(2) + math.sqrt(3)) * math.sqrt(math.log(3 / delta) / len(cells))
     return estimate, min(1.0, estimate + wide)
+
+
+def _to_others(points: NDArray, labels: NDArray[np.int64], norm: str) -> Float64[np.ndarray, " N"]:
+    """c_i, the distance from each stored point to the other classes."""
+    distance, _ = class_distances(points, labels, int(labels.max()) + 1, points, norm)
+    distance[np.arange(len(labels)), labels] = np.inf
+    return distance.min(1)
 
 
 @numba.njit(cache=True)

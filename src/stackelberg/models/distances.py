@@ -31,12 +31,12 @@ def distances(x: Float[Tensor, "B n"], points: Float[Tensor, "m n"], p: float) -
     if p != math.inf and (p < 2 or p % 2):
         raise StackelbergError(f"p must be an even number >= 2 or infinity, got {p:g}; pass {2 * max(1, round(p / 2))}")
     if torch.jit.is_tracing() or torch.compiler.is_exporting():  # pyright: ignore[reportPrivateImportUsage]
-        return _written_out(x.to(points.dtype), points, p)
+        return _norms(x.to(points.dtype), points, p)
     return _Distances.apply(x.to(points.dtype), points, p)  # pyright: ignore[reportReturnType]
 
 
-def _written_out(x: Tensor, points: Tensor, p: float) -> Tensor:
-    """The norms by operations that a file can hold: to a trace the compiled loops' answer would be a constant."""
+def _norms(x: Tensor, points: Tensor, p: float) -> Tensor:
+    """By torch's operations, which a file can hold: to a trace the compiled loops' answer would be a constant."""
     apart = (x.unsqueeze(1) - points).abs()
     top = apart.amax(-1)
     if p == math.inf:
@@ -90,13 +90,7 @@ def _compiled(x: Tensor, points: Tensor, p: float, places: bool) -> tuple[Tensor
 
 def _blocks(x: Tensor, points: Tensor, p: float, places: bool) -> tuple[Tensor, None]:
     """The norms by torch, a block of points at a time."""
-    parts = []
-    for some in points.split(max(1, _BLOCK // x.numel())):
-        apart = (x[:, None] - some).abs()
-        top = apart.amax(-1)
-        scaled = apart / top.clamp(min=torch.finfo(top.dtype).tiny)[..., None]
-        parts.append(top if p == math.inf else top * scaled.pow(p).sum(-1).pow(1 / p))
-    return torch.cat(parts, 1), None
+    return torch.cat([_norms(x, some, p) for some in points.split(max(1, _BLOCK // x.numel()))], 1), None
 
 
 def _blocks_back(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stackelberg.attacks.masking import fires
-from stackelberg.attacks.order import TAKEN_OFF
+from stackelberg.attacks.order import OTHER_UNITS
 from stackelberg.report.radii import even_radius
 from stackelberg.report.records import Caveat
 from stackelberg.report.words import percent, threat_words
@@ -175,7 +175,7 @@ _UNDONE = {
 
 
 def _probabilities(seen: Seen) -> Caveat | None:
-    undone = [mend for mend in seen.mends if mend in TAKEN_OFF | {"probabilities"}]
+    undone = [mend for mend in seen.mends if mend in OTHER_UNITS]
     if not undone:
         return None
     return Caveat(
@@ -188,7 +188,7 @@ def _probabilities(seen: Seen) -> Caveat | None:
 
 
 def _mended(seen: Seen) -> Caveat | None:
-    undone = [mend for mend in seen.mends if mend not in TAKEN_OFF | {"probabilities"}]
+    undone = [mend for mend in seen.mends if mend not in OTHER_UNITS]
     if not undone:
         return None
     return Caveat(

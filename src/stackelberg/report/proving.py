@@ -113,11 +113,11 @@ def _halving(
         for place in trial[trial >= 0].unique().tolist():
             smaller = ball.with_radius(radii[place])
             groups = _likeliest(model, x, y, smaller, (trial == place).nonzero()[:, 0]).split(_GROUP)
-            for number, group in enumerate(groups):
+            for first, group in enumerate(groups):
                 sure = _ask(prove, model, x, y, smaller, group, depth, place)
                 limit[group[~sure]] = place
                 if not sure.any():
-                    left = torch.cat(groups[number:])
+                    left = torch.cat(groups[first:])
                     limit[left] = torch.minimum(limit[left], torch.full_like(limit[left], place))
                     break
     return depth

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stackelberg import attacks, certify, data, games, memorize, models, report, threat
+    from stackelberg import attacks, bounds, certify, data, games, memorize, models, poison, report, threat
     from stackelberg.errors import StackelbergError
     from stackelberg.games import Equilibrium, solve
     from stackelberg.report import Report, audit
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __version__ = version("stackelberg")
 
-_ROOMS = ("attacks", "certify", "data", "games", "memorize", "models", "report", "threat")
+_ROOMS = ("attacks", "bounds", "certify", "data", "games", "memorize", "models", "poison", "report", "threat")
 _HOME = {
     "Ball": "threat",
     "Rate": "threat",
@@ -41,11 +41,13 @@ __all__ = [
     "StackelbergError",
     "attacks",
     "audit",
+    "bounds",
     "certify",
     "data",
     "games",
     "memorize",
     "models",
+    "poison",
     "report",
     "solve",
     "threat",

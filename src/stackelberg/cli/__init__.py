@@ -5,7 +5,7 @@ import sys
 import typer
 
 from stackelberg import __version__
-from stackelberg.cli import audit, certify, check, demo, memorize, reproduce, train
+from stackelberg.cli import audit, certify, check, demo, memorize, poison, reproduce, train
 from stackelberg.errors import StackelbergError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("certify")(certify.command)
 app.command("check")(check.command)
 app.command("memorize")(memorize.command)
 app.command("reproduce")(reproduce.command)
+app.add_typer(poison.app, name="poison")
 
 
 def _version(asked: bool) -> bool:

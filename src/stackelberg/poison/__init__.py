@@ -1,0 +1,1 @@
+"""What if the adversary moves first, in the training data?"""

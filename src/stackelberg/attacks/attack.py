@@ -102,9 +102,14 @@ def check_inputs(x: Tensor, ball: Ball) -> None:
         )
     low, high = float(flat.min()), float(flat.max())
     if low < ball.low or high > ball.high:
+        cloud = x.dim() == 3 and x.shape[2] == 3
+        mend = (
+            "clouds come in their own units: give the ball their box, Ball(norm, radius, *data.box)"
+            if cloud
+            else "put the normalisation into the model: attack Normalized(net, mean, std) on unnormalised inputs"
+        )
         raise StackelbergError(
-            f"inputs must lie in [{ball.low:g}, {ball.high:g}], got [{low:g}, {high:g}]; put the normalisation into the"
-            " model: attack Normalized(net, mean, std) on unnormalised inputs"
+            f"inputs must lie in [{ball.low:g}, {ball.high:g}], got [{low:g}, {high:g}]; {mend}"
         )
 
 

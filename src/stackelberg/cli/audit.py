@@ -30,6 +30,7 @@ def command(
     model: Annotated[str | None, typer.Option(help="The network whose weights a .safetensors file holds.")] = None,
     width: Annotated[int | None, typer.Option(min=1, help="Of that network; its standard one if left out.")] = None,
     split: Annotated[str, typer.Option(help="Of the data: test or train.")] = "test",
+    points: options.Points = None,
     n: Annotated[int, typer.Option("--n", help="How many examples, chosen at random by the seed.")] = 1000,
     fail_under: Annotated[
         float | None,
@@ -45,7 +46,7 @@ def command(
     """Attack a network, prove what can be proved, and write the bracket: certified <= true <= attacked.
 
     Writes report.json and report.html to --out (by default audit/ in the run directory, or here). The network takes
-    images in [0, 1]; its normalisation is part of it. An audit that was killed goes on where it was when the same
+    images in [0, 1], or clouds in the data's own units; its normalisation is part of it. An audit that was killed goes on where it was when the same
     command is given again.
 
     \b
@@ -65,8 +66,9 @@ def command(
         raise unknown("effort", effort, EFFORTS)
     if fail_under is not None and not 0 <= fail_under <= 1:
         raise StackelbergError(f"--fail-under must lie in [0, 1], got {fail_under:g}; for 80 % pass 0.8")
-    ball = Ball(norm, parse_radius(eps))  # pyright: ignore[reportArgumentType]  # the ball checks the norm
-    examples = sets.load(data, split)
+    radius = parse_radius(eps)
+    examples = options.few_points(sets.load(data, split), points)
+    ball = Ball(norm, radius, *examples.box)  # pyright: ignore[reportArgumentType]  # the ball checks the norm
     network = asked_network(source, model, width, examples)
     fabric = launch(device, devices)
     network.to(fabric.device)

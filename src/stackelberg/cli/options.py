@@ -1,9 +1,12 @@
 """What can every command be told?  The options they share."""
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
+
+if TYPE_CHECKING:
+    from stackelberg.data import Dataset
 
 Data: TypeAlias = Annotated[
     str, typer.Option("--data", help="A named data set (mnist), or a .parquet or .npz file, or a folder.")
@@ -14,3 +17,11 @@ Device: TypeAlias = Annotated[str, typer.Option("--device", help="cpu, cuda, or 
 Devices: TypeAlias = Annotated[int, typer.Option("--devices", min=1, help="Processes on this machine.")]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 OutOrNone: TypeAlias = Annotated[Path | None, typer.Option("--out", help="Directory to write to.")]
+Points: TypeAlias = Annotated[
+    int | None, typer.Option("--points", min=1, help="Clouds: the first so many points of each; else all.")
+]
+
+
+def few_points(examples: "Dataset", points: int | None) -> "Dataset":
+    """The clouds with as many points as were asked for; whatever else as it is."""
+    return examples if points is None else examples.points(points)

@@ -46,6 +46,11 @@ def command(
     clip: Annotated[float | None, typer.Option(help="Largest norm of the gradient.")] = None,
     augment: Annotated[int | None, typer.Option(help="Crop padding in pixels; -1 for no augmentation.")] = None,
     flip: Annotated[bool | None, typer.Option(help="Whether images are mirrored.")] = None,
+    turn: Annotated[float | None, typer.Option(help="Clouds: largest turn about the vertical, degrees.")] = None,
+    scale: Annotated[float | None, typer.Option(help="Clouds: largest stretch along each axis, a factor.")] = None,
+    jitter: Annotated[float | None, typer.Option(help="Clouds: deviation of the noise on coordinates.")] = None,
+    drop: Annotated[float | None, typer.Option(help="Clouds: largest share of points dropped.")] = None,
+    points: options.Points = None,
     held_out: Annotated[int | None, typer.Option(help="Training examples kept to choose the best epoch by.")] = None,
     check_steps: Annotated[int | None, typer.Option(help="PGD steps of the check after each epoch.")] = None,
     test_n: Annotated[int, typer.Option(min=0, help="Test examples judged once, at the end.")] = 1000,
@@ -66,6 +71,7 @@ def command(
     \b
     Example:
       stackelberg train --data mnist --model small-cnn --game sr-at --eps 0.3 --epochs 10 --out runs/a
+      stackelberg train --data modelnet10 --model pointnet --width 16 --points 256 --game standard --out runs/b
     """
     given = locals()
     from stackelberg import data as sets
@@ -73,13 +79,14 @@ def command(
     from stackelberg.games import Recipe
 
     recipe = {name: given[name] for name in Recipe.model_fields if given[name] is not None}
-    chosen = _game(game, eps, norm, steps, beta, gamma)
+    examples = options.few_points(sets.load(data, "train"), points)
+    chosen = _game(game, eps, norm, steps, beta, gamma, examples.box)
     if parameter_box is not None:
         chosen = games.ParameterBox(chosen, parameter_box)
-    examples = sets.load(data, "train")
     network = models.build(model, len(examples.classes), examples.shape, width, seed=seed)
     folder = out or Path("runs") / f"{Path(data).stem}-{model}-{game}"
     test = _test(data, test_n, seed)
+    test = None if test is None else options.few_points(test, points)
     equilibrium = games.solve(
         chosen, network, examples, epochs, test=test, out=folder, resume=resume, seed=seed,
         device=device, devices=devices, nodes=nodes, precision=precision, **recipe,
@@ -88,7 +95,9 @@ def command(
     show(record, _words(record), json)
 
 
-def _game(name: str, eps: str | None, norm: str, steps: int, beta: float, gamma: float) -> "Game":
+def _game(
+    name: str, eps: str | None, norm: str, steps: int, beta: float, gamma: float, box: tuple[float, float]
+) -> "Game":
     from stackelberg import games
     from stackelberg.threat import Ball, parse_radius
 
@@ -96,7 +105,7 @@ def _game(name: str, eps: str | None, norm: str, steps: int, beta: float, gamma:
         raise StackelbergError(
             f"game {name!r} moves the examples, so it needs --eps, the radius in input units, for example --eps 8/255"
         )
-    ball = Ball(norm, parse_radius(eps or 0))  # pyright: ignore[reportArgumentType]  # the ball checks the norm
+    ball = Ball(norm, parse_radius(eps or 0), *box)  # pyright: ignore[reportArgumentType]  # the ball checks the norm
     return games.named(name, ball, steps=steps, beta=beta, gamma=gamma)
 
 

@@ -1,6 +1,7 @@
 """Which data is this?"""
 
 from stackelberg.data.augment import Augment
+from stackelberg.data.augment_points import AugmentPoints
 from stackelberg.data.catalogue import KNOWN
 from stackelberg.data.dataset import Dataset
 from stackelberg.data.parquet import save_parquet
@@ -8,4 +9,4 @@ from stackelberg.data.sources import load, splits
 
 NAMES = tuple(sorted(KNOWN))
 
-__all__ = ["NAMES", "Augment", "Dataset", "load", "save_parquet", "splits"]
+__all__ = ["NAMES", "Augment", "AugmentPoints", "Dataset", "load", "save_parquet", "splits"]

@@ -1,5 +1,6 @@
 """What is a data set in memory?  Images as bytes (or points as floats), labels, and the names of the classes."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -60,6 +61,24 @@ class Dataset:
         return tuple(self.x.shape[1:])
 
     @property
+    def cloud(self) -> bool:
+        """Whether the examples are clouds of points, and not images."""
+        return self.x.dim() == 3
+
+    @property
+    def box(self) -> tuple[float, float]:
+        """(low, high) of valid inputs, what a `Ball` of these data needs: [0, 1] for images.
+
+        Clouds come in their own units: [-r, r] with the smallest power of two r that holds every coordinate, which is
+        [-1, 1] for clouds in the unit ball. `Ball(norm, radius, *data.box)`.
+        """
+        if not self.cloud:
+            return 0.0, 1.0
+        largest = float(self.x.abs().max()) if len(self.x) else 1.0
+        r = 2.0 ** math.ceil(math.log2(largest)) if largest > 0 else 1.0
+        return -r, r
+
+    @property
     def device(self) -> torch.device:
         """Where x and y live."""
         return self.x.device
@@ -82,6 +101,17 @@ class Dataset:
             which = slice(0, which)
         places = self._places(which)
         return replace(self, x=self.x[places], y=self.y[places])
+
+    def points(self, count: int) -> "Dataset":
+        """The same clouds with their first `count` points each (all, where there are fewer).
+
+        In a set whose points lie in no order, as in ModelNet10 here, these are a random sample of the surface.
+        """
+        if not self.cloud:
+            raise StackelbergError(f"{self.name} holds images, which have no points to choose; leave points out")
+        if count < 1:
+            raise StackelbergError(f"the number of points of a cloud must be >= 1, got {count}; pass 1024 for all")
+        return replace(self, x=self.x[:, :count].contiguous())
 
     def split(self, held_out: int, seed: int = 0) -> tuple["Dataset", "Dataset"]:
         """(the rest, `held_out` random examples), each in the original order; the same for the same seed."""

@@ -166,7 +166,7 @@ def _move(training: Training, index: Tensor, epoch: int) -> float:
     index = processes.share_of(fabric, index).to(training.data.device)
     keys = chance.fold(chance.fold(index, training.seed), epoch)
     x, y = training.data.x[index], training.data.y[index]
-    augmentation = recipe.augmentation()
+    augmentation = recipe.augmentation(training.data.cloud)
     if augmentation is not None:
         x = augmentation(x, chance.fold(keys, 1))
     if x.dtype == torch.uint8:

@@ -7,7 +7,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
-from stackelberg.data import Augment, Dataset
+from stackelberg.data import Augment, AugmentPoints, Dataset
 from stackelberg.errors import StackelbergError
 from stackelberg.models.distance_net import DistanceLayer
 
@@ -29,6 +29,10 @@ class Recipe(BaseModel):
         clip: largest norm of the parameter gradient; None for no bound.
         augment: crop padding in pixels, -1 for no augmentation.
         flip: whether images are mirrored (with augmentation only).
+        turn: clouds are turned about the vertical by up to so many degrees (this and the next, with augmentation only).
+        scale: clouds are stretched by up to this factor along each axis.
+        jitter: standard deviation of the noise on the coordinates of clouds.
+        drop: largest share of a cloud's points that are dropped.
         held_out: examples of the training set kept apart to choose the best epoch by.
         check_steps: PGD steps of the robust accuracy measured on them after each epoch.
     """
@@ -47,6 +51,10 @@ class Recipe(BaseModel):
     clip: float | None = Field(None, gt=0)
     augment: int = Field(-1, ge=-1)
     flip: bool = False
+    turn: float = Field(0.0, ge=0, le=180)
+    scale: float = Field(1.25, ge=1)
+    jitter: float = Field(0.01, ge=0)
+    drop: float = Field(0.0, ge=0, lt=1)
     held_out: int = Field(1000, ge=1)
     check_steps: int = Field(10, ge=1)
 
@@ -55,7 +63,8 @@ class Recipe(BaseModel):
         """A recipe that suits the network and the data, with the user's `changes`.
 
         Networks with batch norm get sgd at 0.1; others Adam at 0.001. Colour images are cropped and flipped. A tenth
-        of the data is held out, at most 1,000 examples. Networks of distances get what Zhang et al. (2022) train them
+        of the data is held out, at most 1,000 examples. Clouds get Adam at 0.003 with decay 0.01, batches of 32, and
+        are stretched and jittered. Networks of distances get what Zhang et al. (2022) train them
         by, in units of the input: Adam at 0.03, a falling cosine, the radius (hence p) rising in 9 of 10 epochs.
         """
         normed = any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
@@ -68,6 +77,8 @@ class Recipe(BaseModel):
             "flip": colour,
             "held_out": max(1, min(1000, len(data) // 10)),
         }
+        if data.cloud:
+            values |= {"learning_rate": 3e-3, "weight_decay": 1e-2, "batch_size": 32, "augment": 0}
         if any(isinstance(m, DistanceLayer) for m in model.modules()):
             values |= {
                 "learning_rate": 0.03,
@@ -84,9 +95,13 @@ class Recipe(BaseModel):
             name = ".".join(str(part) for part in first["loc"])
             raise StackelbergError(f"recipe: {name} got {first['input']!r}: {first['msg'].lower()}") from None
 
-    def augmentation(self) -> Augment | None:
-        """Pad-crop and flip, or None."""
-        return None if self.augment < 0 else Augment(pad=self.augment, flip=self.flip)
+    def augmentation(self, cloud: bool = False) -> Augment | AugmentPoints | None:
+        """Pad-crop and flip for images; turn, stretch, jitter and drop for clouds; or None."""
+        if self.augment < 0:
+            return None
+        if cloud:
+            return AugmentPoints(self.turn, self.scale, self.jitter, self.drop)
+        return Augment(pad=self.augment, flip=self.flip)
 
     def rate(self, progress: float) -> float:
         """The learning rate at `progress` in [0, 1) of the training."""

@@ -1,6 +1,7 @@
 """Which networks are known by name?  A network from its name, and the record that builds it again."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import torch
@@ -8,10 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from torch import nn
 
 from stackelberg.errors import StackelbergError, unknown
+from stackelberg.models.dgcnn import DGCNN
 from stackelberg.models.distance_net import DistanceNet
 from stackelberg.models.lenet import LeNet5
 from stackelberg.models.mlp import MLP
 from stackelberg.models.normalized import Normalized
+from stackelberg.models.pointnet import PointNet
 from stackelberg.models.preact import PreActResNet18, WideResNet28
 from stackelberg.models.resnet import ResNet18
 from stackelberg.models.small_cnn import SmallCNN
@@ -29,7 +32,15 @@ _FAMILIES: dict[str, Callable[..., nn.Module]] = {
     "vit": ViT,
     "wrn-28-10": WideResNet28,
 }
-NAMES = tuple(sorted(_FAMILIES))
+_CLOUDS: dict[str, Callable[..., nn.Module]] = {
+    "dgcnn": DGCNN,
+    "dgcnn-3bn": partial(DGCNN, branches=3),
+    "pointnet": PointNet,
+    "pointnet-3bn": partial(PointNet, branches=3),
+}
+CLOUD_NAMES = tuple(sorted(_CLOUDS))
+"""The networks for clouds of points; the others take images."""
+NAMES = tuple(sorted(_FAMILIES | _CLOUDS))
 
 _Count = Annotated[int, Field(ge=1)]
 
@@ -40,7 +51,7 @@ class Spec(BaseModel):
     Attributes:
         name: one of `NAMES`.
         classes: K, how many logits.
-        shape: (C, H, W) of an image.
+        shape: (C, H, W) of an image; or (P, 3) of a cloud, where the network takes any P.
         width: the family's measure of size; None for its standard one.
         mean: of each channel, in input units, subtracted first; None for no normalisation.
         std: of each channel, in input units, divided by; None for no normalisation.
@@ -50,7 +61,7 @@ class Spec(BaseModel):
 
     name: str
     classes: _Count
-    shape: tuple[_Count, _Count, _Count]
+    shape: tuple[_Count, _Count, _Count] | tuple[_Count, _Count]
     width: _Count | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -58,6 +69,8 @@ class Spec(BaseModel):
     @model_validator(mode="after")
     def _one_mean_and_std_per_channel(self) -> "Spec":
         given = [len(numbers) for numbers in (self.mean, self.std) if numbers is not None]
+        if len(self.shape) == 2 and given:
+            raise ValueError("mean and std are for images; a cloud comes in its own units")
         if given not in ([], [self.shape[0]] * 2):
             raise ValueError(
                 f"mean and std must both have {self.shape[0]} numbers (one a channel), or neither be given"
@@ -78,8 +91,14 @@ class Spec(BaseModel):
             place = "".join(f"{part}: " for part in first["loc"])
             value = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
             raise StackelbergError(f"{source}: {place}{first['msg'].removeprefix('Value error, ')}{value}") from error
-        if spec.name not in _FAMILIES:
-            raise unknown("model", spec.name, _FAMILIES)
+        if spec.name not in NAMES:
+            raise unknown("model", spec.name, NAMES)
+        if (spec.name in _CLOUDS) != (len(spec.shape) == 2 and spec.shape[-1] == 3):
+            takes, others = ("clouds (P, 3)", _FAMILIES) if spec.name in _CLOUDS else ("images (C, H, W)", _CLOUDS)
+            raise StackelbergError(
+                f"{source}: the network {spec.name} takes {takes}, got examples of the shape {list(spec.shape)}; for"
+                f" these pass another, for example {', '.join(sorted(others)[:3])}"
+            )
         return spec
 
     def build(self, seed: int | None = None) -> nn.Module:
@@ -88,7 +107,7 @@ class Spec(BaseModel):
             if seed is not None:
                 torch.manual_seed(seed)
             size = {} if self.width is None else {"width": self.width}
-            net = _FAMILIES[self.name](self.classes, self.shape, **size)
+            net = (_FAMILIES | _CLOUDS)[self.name](self.classes, self.shape, **size)
         if self.mean is not None and self.std is not None:
             net = Normalized(net, self.mean, self.std)
         object.__setattr__(net, "spec", self)
@@ -104,12 +123,12 @@ def build(
     std: Sequence[float] | None = None,
     seed: int | None = None,
 ) -> nn.Module:
-    """A network by name, with fresh weights, for images in [0, 1].
+    """A network by name, with fresh weights, for images in [0, 1] or clouds in their own units.
 
     Args:
         name: one of `NAMES`.
         classes: K, how many logits.
-        shape: (C, H, W) of an image.
+        shape: (C, H, W) of an image, or (P, 3) of a cloud of P points.
         width: the family's measure of size (see its class); None for its standard one.
         mean: of each channel, in input units; with `std` the network begins with `Normalized`.
         std: of each channel, in input units.

@@ -44,9 +44,10 @@ def check_output(model: nn.Module, x: Float[Tensor, "B ..."], classes: int) -> N
 def _check_shape(model: nn.Module, x: Tensor) -> None:
     """Where the network says which images it takes: broadcasting would let others through in silence."""
     spec, shape = spec_of(model), tuple(x.shape[1:])
-    if spec is not None and shape != spec.shape:
+    if spec is not None and shape != spec.shape and (len(spec.shape) == 3 or shape[1:] != spec.shape[1:]):
+        kind = "images" if len(spec.shape) == 3 else "clouds"
         raise StackelbergError(
-            f"the network was built for images {list(spec.shape)}, got {list(shape)}; pass such data"
+            f"the network was built for {kind} {list(spec.shape)}, got {list(shape)}; pass such data"
         )
     if isinstance(model, Normalized) and len(model.mean) != shape[0]:
         raise StackelbergError(

@@ -85,7 +85,7 @@ def solve(
         device: "cpu", "cuda" or "auto".
         devices: processes on this machine.
         nodes: machines.
-        precision: "bfloat16", "float32" or "auto" (bfloat16 where the hardware multiplies in it).
+        precision: "bfloat16", "float32" or "auto" (bfloat16 where the hardware multiplies in it; clouds float32).
         progress: a bar on a terminal, lines off it.
         save_seconds: at most this long between two saved states (one process; several save at epochs' ends).
         **recipe: any field of `Recipe`.
@@ -96,6 +96,8 @@ def solve(
     plan = Recipe.suited(model, train, **recipe)
     _check(train, epochs, plan, processes.count(devices, nodes))
     check_output(model, train.batch(range(2))[0], len(train.classes))
+    if precision == "auto" and train.cloud:
+        precision = "float32"  # coordinates are not rounded to 8 bits
     fabric = processes.launch(device, devices, nodes, precision)
     training = prepare(fabric, game, model, train, epochs, plan, seed, out, save_seconds)
     notice = begin_or_resume(training, resume)

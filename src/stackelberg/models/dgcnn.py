@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stackelberg.models.point_norm import normed_by, point_norm, rising
+from stackelberg.models.point_norm import at_least_float, full_precision, normed_by, point_norm, rising
 from stackelberg.models.shapes import Inputs, Logits
 from stackelberg.threat.clouds import neighbours
 
@@ -37,8 +37,7 @@ class EdgeConv(nn.Module):
         places = neighbours(x, min(self.k, x.shape[1]), ordered=False)
         theirs, k = self.neighbour(x), places.shape[2]
         own = self.centre(x) - theirs
-        with torch.no_grad():
-            best = _best_neighbour(theirs * rising(self.norm), places)
+        best = _best_neighbour(theirs * rising(self.norm), places)
         chosen = theirs.gather(1, best) + own
         mean, variance = theirs.new_zeros(()), theirs.new_zeros(())
         if self.training:
@@ -104,14 +103,15 @@ class DGCNN(nn.Module):
         self.classifier = nn.Linear(4 * width, classes)
 
     def features(self, x: Inputs) -> Inputs:
-        """The 4w features before the last layer, [B, 4w]."""
-        layers = []
-        for edge in self.edges:
-            x = edge(x)
-            layers.append(x)
-        rows = self.joined_norm(self.joined(torch.cat(layers, 2).flatten(0, 1)))
-        joined = F.leaky_relu(rows, SLOPE).view(x.shape[0], x.shape[1], -1)
-        return self.head(torch.cat([joined.amax(1), joined.mean(1)], 1))
+        """The 4w features before the last layer, [B, 4w]; in float32 also where lower precision is the rule."""
+        with full_precision(x):
+            x, layers = at_least_float(x), []
+            for edge in self.edges:
+                x = edge(x)
+                layers.append(x)
+            rows = self.joined_norm(self.joined(torch.cat(layers, 2).flatten(0, 1)))
+            joined = F.leaky_relu(rows, SLOPE).view(x.shape[0], x.shape[1], -1)
+            return self.head(torch.cat([joined.amax(1), joined.mean(1)], 1))
 
     def forward(self, x: Inputs) -> Logits:
         return self.classifier(self.features(x))

@@ -90,3 +90,13 @@ def normed_by(norm: PointNorm, chosen: Tensor, mean: Tensor, variance: Tensor, c
     elif own.running_mean is not None and own.running_var is not None:
         mean, variance = own.running_mean, own.running_var
     return (chosen - mean) * (torch.rsqrt(variance + own.eps) * own.weight) + own.bias
+
+
+def at_least_float(x: Tensor) -> Tensor:
+    """x in float32, or as it is where it has more bits."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def full_precision(x: Tensor) -> torch.autocast:
+    """No autocast inside: a coordinate near 1 keeps 3 decimals of 8 bits, and variances as differences fewer still."""
+    return torch.autocast(x.device.type, enabled=False)

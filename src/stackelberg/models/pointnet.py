@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from stackelberg.models.point_norm import normed_by, point_norm, rising
+from stackelberg.models.point_norm import at_least_float, full_precision, normed_by, point_norm, rising
 from stackelberg.models.shapes import Inputs, Logits
 
 
@@ -30,8 +30,7 @@ class Largest(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.linear.weight
-        with torch.no_grad():
-            place = torch.matmul(weight * rising(self.norm)[:, None], x.transpose(1, 2)).argmax(2)  # [B, after]
+        place = torch.matmul(weight * rising(self.norm)[:, None], x.transpose(1, 2)).argmax(2)  # [B, after]
         clouds = torch.arange(len(x), device=x.device)[:, None]
         chosen = (x[clouds, place] * weight).sum(2)
         rows = x.flatten(0, 1)
@@ -94,11 +93,13 @@ class PointNet(nn.Module):
         self.classifier = nn.Linear(4 * width, classes)
 
     def features(self, x: Inputs) -> Inputs:
-        """The 4w features before the last layer, [B, 4w]."""
-        batch, count = x.shape[0], x.shape[1]
-        rows = self.first(self.align_points(x).flatten(0, 1))
-        rows = self.second(self.align_features(rows.view(batch, count, -1)).flatten(0, 1))
-        return self.head(self.pooled(rows.view(batch, count, -1)))
+        """The 4w features before the last layer, [B, 4w]; in float32 also where lower precision is the rule."""
+        with full_precision(x):
+            x = at_least_float(x)
+            batch, count = x.shape[0], x.shape[1]
+            rows = self.first(self.align_points(x).flatten(0, 1))
+            rows = self.second(self.align_features(rows.view(batch, count, -1)).flatten(0, 1))
+            return self.head(self.pooled(rows.view(batch, count, -1)))
 
     def forward(self, x: Inputs) -> Logits:
         return self.classifier(self.features(x))

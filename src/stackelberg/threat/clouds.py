@@ -39,8 +39,7 @@ def neighbours(
     to = points if others is None else others
     if not 1 <= k <= to.shape[1]:
         raise StackelbergError(f"k must lie in 1..{to.shape[1]} (the points to choose from), got {k}; pass fewer")
-    with torch.no_grad():
-        found = [_nearest(a, b, k, ordered) for a, b in _parts(points.detach(), to.detach())]
+    found = [_nearest(a, b, k, ordered) for a, b in _parts(points, to)]
     return torch.cat(found) if found else points.new_empty((0, points.shape[1], k), dtype=torch.long)
 
 

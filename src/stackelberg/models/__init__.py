@@ -1,19 +1,22 @@
 """Which network is this, and is its file safe to load?"""
 
 from stackelberg.models.black_box import BlackBox, network
-from stackelberg.models.catalogue import NAMES, Spec, build, spec_of
+from stackelberg.models.catalogue import CLOUD_NAMES, NAMES, Spec, build, spec_of
 from stackelberg.models.checks import check_output
 from stackelberg.models.normalized import Normalized
 from stackelberg.models.onnx_network import Onnx, load_onnx
 from stackelberg.models.stored import load
+from stackelberg.models.unet import UNet
 from stackelberg.models.weights import fingerprint, load_weights, save_weights
 
 __all__ = [
+    "CLOUD_NAMES",
     "NAMES",
     "BlackBox",
     "Normalized",
     "Onnx",
     "Spec",
+    "UNet",
     "build",
     "check_output",
     "fingerprint",

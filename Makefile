@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: .venv/base.stamp  ## train a standard and a robust network on digits, audit both, write demo/report.html
 	$(BIN)/stackelberg demo --out demo
@@ -16,6 +16,9 @@ lint: .venv/dev.stamp  ## style, types, and imports that only go down
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
+docs: .venv/docs.stamp  ## the documentation site, warnings as errors: build/docs/index.html
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs build/docs
+
 clean:  ## all that make has made
 	rm -rf .venv demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
 
@@ -27,4 +30,8 @@ clean:  ## all that make has made
 
 .venv/dev.stamp: .venv/base.stamp
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+.venv/docs.stamp: .venv/base.stamp
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@

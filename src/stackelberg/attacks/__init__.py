@@ -12,6 +12,10 @@ from stackelberg.attacks.jsma import JSMA
 from stackelberg.attacks.momentum import MIFGSM
 from stackelberg.attacks.oracle import Oracle, untouched
 from stackelberg.attacks.pgd import FGSM, PGD, ascend, bim
+from stackelberg.attacks.point_add import PointAdd
+from stackelberg.attacks.point_drop import PointDrop
+from stackelberg.attacks.point_perturb import PointPerturb
+from stackelberg.attacks.priced_pgd import PricedPGD
 from stackelberg.attacks.square import Square
 from stackelberg.attacks.suite import Step, Suite, SuiteResult, suite
 
@@ -28,6 +32,10 @@ __all__ = [
     "HopSkipJump",
     "Hunt",
     "Oracle",
+    "PointAdd",
+    "PointDrop",
+    "PointPerturb",
+    "PricedPGD",
     "Square",
     "Step",
     "Suite",

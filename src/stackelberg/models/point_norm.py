@@ -71,7 +71,7 @@ def on_branch(model: nn.Module, branch: int) -> Iterator[None]:
 
 def rising(norm: PointNorm) -> Tensor:
     """+1 for each channel that the norm lets rise, -1 for one that it turns round, [C]: where its largest is sought."""
-    return torch.where(norm.weight.detach() < 0, -1.0, 1.0)
+    return torch.where(norm.weight.signbit(), -1.0, 1.0)
 
 
 def normed_by(norm: PointNorm, chosen: Tensor, mean: Tensor, variance: Tensor, count: int) -> Tensor:

@@ -22,7 +22,7 @@ def command(
         str,
         typer.Option(
             help="standard, at, at-cw, trades, mart, fast, at-awp, trades-awp, tradeoff, udr, ibp, crown-ibp, sabr,"
-            " margin, sr-at, sr-trades or sr-wdro."
+            " margin, sr-at, sr-trades, sr-wdro, or for clouds fat."
         ),
     ] = "at",
     eps: Annotated[str | None, typer.Option(help="Radius in input units, for example 8/255.")] = None,
@@ -101,7 +101,7 @@ def _game(
     from stackelberg import games
     from stackelberg.threat import Ball, parse_radius
 
-    if eps is None and name in games.NAMES and name != "standard":
+    if eps is None and name in games.NAMES and name not in games.NO_BALL:
         raise StackelbergError(
             f"game {name!r} moves the examples, so it needs --eps, the radius in input units, for example --eps 8/255"
         )

@@ -1,11 +1,12 @@
 """How do I train one that stays good when the adversary answers?"""
 
 from stackelberg.games.adversarial import Adversarial, Standard, Trades
-from stackelberg.games.catalogue import NAMES, named, restored
+from stackelberg.games.catalogue import NAMES, NO_BALL, named, restored
 from stackelberg.games.certified import IntervalBound, LinearBound, SmallBoxes
 from stackelberg.games.convex import ConvexGame
 from stackelberg.games.displaced import WeightPerturbed
 from stackelberg.games.exploiting import Exploitability, exploitability
+from stackelberg.games.frequency import Frequency
 from stackelberg.games.game import Game, Play
 from stackelberg.games.kl import kl_worst_case
 from stackelberg.games.loop import Equilibrium, solve
@@ -21,11 +22,13 @@ from stackelberg.games.wrapper import ParameterBox
 
 __all__ = [
     "NAMES",
+    "NO_BALL",
     "Adversarial",
     "ConvexGame",
     "Distribution",
     "Equilibrium",
     "Exploitability",
+    "Frequency",
     "Game",
     "IntervalBound",
     "LinearBound",

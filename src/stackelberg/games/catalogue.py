@@ -7,6 +7,7 @@ from stackelberg.errors import StackelbergError, unknown
 from stackelberg.games.adversarial import Adversarial, Standard, Trades
 from stackelberg.games.certified import IntervalBound, LinearBound, SmallBoxes
 from stackelberg.games.displaced import WeightPerturbed
+from stackelberg.games.frequency import Frequency
 from stackelberg.games.game import Game
 from stackelberg.games.margin import LipschitzMargin
 from stackelberg.games.mart import Mart
@@ -34,9 +35,12 @@ _MAKERS: dict[str, Callable[[Ball, int, float, float], Game]] = {
     "ibp": lambda ball, steps, beta, gamma: IntervalBound(ball),
     "crown-ibp": lambda ball, steps, beta, gamma: LinearBound(ball),
     "margin": lambda ball, steps, beta, gamma: LipschitzMargin(ball),
+    "fat": lambda ball, steps, beta, gamma: Frequency(steps=steps),
     "sabr": lambda ball, steps, beta, gamma: SmallBoxes(ball, steps=steps),
 }
 NAMES = tuple(_MAKERS)
+NO_BALL = ("standard", "fat")
+"""The games whose followers need no ball: nobody moves, or each in a space of its own."""
 
 
 def named(name: str, ball: Ball, steps: int = 10, beta: float = 6.0, gamma: float = 0.1) -> Game:
@@ -44,7 +48,7 @@ def named(name: str, ball: Ball, steps: int = 10, beta: float = 6.0, gamma: floa
 
     Args:
         name: for example "at", "trades", "sr-wdro".
-        ball: what the follower may do; not used by "standard".
+        ball: what the follower may do; not used by those of `NO_BALL`.
         steps: of the follower's ascent.
         beta: TRADES' weight of the robust term.
         gamma: radius of the KL ball of the sr- games, in nats.

@@ -41,9 +41,10 @@ class CloudPoison:
         method: "fc-em", "reg-em" (error-minimising with the Chamfer price), "em" (the same, no price), "ap"
             (error-maximising), "ap-t" (towards the class label + 3).
         classwise: one noise for each class, added to every cloud of it, instead of one for each cloud.
-        price: of the Chamfer distance in FC-EM and REG-EM, in nats per squared unit (1024 beta of the published code).
-        adaptive: the price of each cloud falls where its loss is hard to lower and rises where it is easy: by 5 % an
-            epoch, within [price / 100, price].
+        beta: the price of the Chamfer distance in FC-EM and REG-EM, in nats per squared unit and point: a cloud of P
+            points pays beta * P * Chamfer (beta * 1024 * Chamfer in the published code).
+        adaptive: the beta of each cloud falls where its loss is hard to lower and rises where it is easy: by 5 % an
+            epoch, within [beta / 100, beta].
         epochs: of the alternation; 200 as published.
         steps: of the noise in each epoch; 10 as published.
         step: length of a sign step, in units of the points; 0.015 as published.
@@ -55,7 +56,7 @@ class CloudPoison:
 
     method: Method = "fc-em"
     classwise: bool = False
-    price: float = 1024.0
+    beta: float = 1.0
     adaptive: bool = False
     epochs: int = 20
     steps: int = 10
@@ -68,11 +69,11 @@ class CloudPoison:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise unknown("method for clouds", self.method, METHODS)
-        if self.epochs < 1 or self.steps < 1 or self.batch_size < 2 or not self.step > 0 or not self.price >= 0:
+        if self.epochs < 1 or self.steps < 1 or self.batch_size < 2 or not self.step > 0 or not self.beta >= 0:
             raise StackelbergError(
-                f"epochs and steps must be at least 1, batch_size at least 2, step > 0 and price >= 0, got"
+                f"epochs and steps must be at least 1, batch_size at least 2, step > 0 and beta >= 0, got"
                 f" epochs={self.epochs}, steps={self.steps}, batch_size={self.batch_size}, step={self.step},"
-                f" price={self.price}"
+                f" beta={self.beta}"
             )
 
 
@@ -171,7 +172,7 @@ def _begin(plan: CloudPoison, train: Dataset, ball: Ball, seed: int) -> _Poisoni
     generator = torch.Generator().manual_seed(seed)
     # at 0 itself the Chamfer distance has no gradient
     noise = 1e-3 * torch.randn(count, *train.shape, generator=generator).to(train.device)
-    prices = torch.full((len(train),), float(plan.price), device=train.device)
+    prices = torch.full((len(train),), float(plan.beta) * train.shape[0], device=train.device)
     optimizer = torch.optim.Adam(net.parameters(), lr=plan.learning_rate)
     return _Poisoning(plan, ball, train.x, train.y, net, optimizer, noise, prices, len(train.classes))
 
@@ -201,9 +202,9 @@ def _fit(state: _Poisoning, batches: list[Tensor]) -> float:
 
 
 def _move(state: _Poisoning, batches: list[Tensor], steps: int) -> Float[Tensor, " N"]:
-    """The leader's epoch: sign steps of the noise on goal + price * Chamfer; each cloud's goal at the last step."""
+    """The leader's epoch: sign steps of the noise on goal + beta * P * Chamfer; each cloud's goal at the last step."""
     plan, ball = state.plan, state.ball
-    priced = plan.method in ("fc-em", "reg-em") and plan.price > 0
+    priced = plan.method in ("fc-em", "reg-em") and plan.beta > 0
     reached = torch.zeros(len(state.x), device=state.x.device)
     with untouched(state.net):
         for index in batches:
@@ -238,7 +239,8 @@ def _reprice(state: _Poisoning, goal: Float[Tensor, " N"]) -> None:
         return
     easy = goal < goal.quantile(0.1)
     factor = torch.where(easy, 1.05, 1 / 1.05)
-    state.prices = (state.prices * factor).clamp(0.01 * state.plan.price, state.plan.price)
+    most = state.plan.beta * state.x.shape[1]
+    state.prices = (state.prices * factor).clamp(0.01 * most, most)
 
 
 def mean_chamfer(poisoned: Float[Tensor, "N P 3"], clean: Float[Tensor, "N P 3"]) -> float:

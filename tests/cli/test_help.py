@@ -14,6 +14,7 @@ COMMANDS = {
     "demo": {"--out", "--seed", "--device", "--json"},
     "train": {"--out", "--seed", "--device", "--devices", "--nodes", "--json", "--resume"},
     "audit": {"--out", "--seed", "--device", "--devices", "--json", "--fail-under"},
+    "bound": {"--out", "--seed", "--device", "--json", "--data", "--eps", "--delta", "--quick"},
     "certify": {"--out", "--seed", "--json", "--method", "--timeout", "--onnx", "--vnnlib"},
     "check": {"--json", "--model", "--data", "--timeout", "--strict"},
     "memorize": {"--out", "--seed", "--json", "--kind", "--norm", "--radius", "--onnx"},

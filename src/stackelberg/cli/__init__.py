@@ -5,7 +5,7 @@ import sys
 import typer
 
 from stackelberg import __version__
-from stackelberg.cli import audit, certify, check, demo, memorize, poison, reproduce, train
+from stackelberg.cli import audit, bound, certify, check, demo, memorize, poison, reproduce, train
 from stackelberg.errors import StackelbergError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("audit")(audit.command)
 app.command("certify")(certify.command)
 app.command("check")(check.command)
 app.command("memorize")(memorize.command)
+app.command("bound")(bound.command)
 app.command("reproduce")(reproduce.command)
 app.add_typer(poison.app, name="poison")
 

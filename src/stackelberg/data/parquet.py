@@ -5,7 +5,9 @@ of the classes lie in the schema's metadata, and point clouds are fixed-size lis
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,8 @@ def from_table(table: pa.Table, source: str, classes: Sequence[str] | None = Non
         raise StackelbergError(f"{source} holds no rows; a data set needs at least one example")
     column = _label_column(table.schema, source)
     labels = table.column(column)
+    if pa.types.is_dictionary(labels.type):
+        labels = labels.cast(labels.type.value_type)
     names = list(classes or _recorded_names(table.schema, column) or _occurring(labels, source))
     y = _labels(labels, names, source)
     points = [field.name for field in table.schema if _is_points(field.type)]
@@ -69,7 +73,36 @@ def save_parquet(dataset: Dataset, path: Path | str) -> None:
     Raises:
         StackelbergError: the file cannot be written; what was there before still stands.
     """
-    here = dataset.to("cpu")
+    table = _table(dataset.to("cpu"))
+    with replacing(path) as scratch:
+        pq.write_table(table, scratch, row_group_size=5000, compression=_compression(table))
+
+
+@contextmanager
+def writing_parquet(path: Path | str) -> Iterator[Callable[[Dataset], None]]:
+    """Inside, every data set that is put is appended as row groups; the file appears whole at the end, or not at all.
+
+    All must be of one kind, with the same classes.
+    """
+    with replacing(path) as scratch:
+        writer: pq.ParquetWriter | None = None
+        try:
+
+            def put(dataset: Dataset) -> None:
+                nonlocal writer
+                table = _table(dataset.to("cpu"))
+                if writer is None:
+                    writer = pq.ParquetWriter(scratch, table.schema, compression=_compression(table))
+                writer.write_table(table, row_group_size=5000)
+
+            yield put
+        finally:
+            if writer is not None:
+                writer.close()
+
+
+def _table(here: Dataset) -> pa.Table:
+    """The examples as an Arrow table in the hub's schema."""
     features: dict[str, dict] = {"label": {"names": here.classes, "_type": "ClassLabel"}}
     if here.x.dtype == torch.uint8:
         kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -81,14 +114,58 @@ def save_parquet(dataset: Dataset, path: Path | str) -> None:
         column = pa.FixedSizeListArray.from_arrays(pa.FixedSizeListArray.from_arrays(flat, 3), count)
         name = "points"
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
-    table = pa.table({name: column, "label": pa.array(here.y.numpy())}).replace_schema_metadata(metadata)
-    with replacing(path) as scratch:
-        pq.write_table(table, scratch, row_group_size=5000, compression="none" if name == "image" else "snappy")
+    return pa.table({name: column, "label": pa.array(here.y.numpy())}).replace_schema_metadata(metadata)
+
+
+def _compression(table: pa.Table) -> str:
+    """Images are compressed already."""
+    return "none" if "image" in table.schema.names else "snappy"
+
+
+def count_rows(paths: Sequence[Path]) -> int:
+    """How many examples the files hold, from their footers alone."""
+    return sum(_opened(path).metadata.num_rows for path in paths)
+
+
+def stream_parquet(
+    paths: Sequence[Path], classes: Sequence[str], rows: int, chosen: Sequence[int] | None = None
+) -> Iterator[Dataset]:
+    """The examples in order, at most `rows` in memory at a time; with `chosen`, ascending places, those only.
+
+    Images of one set have one number of channels: where the first ones are in colour, later grey ones become so.
+
+    Raises:
+        StackelbergError: as `read_parquet`, or the first images are grey and later ones are not.
+    """
+    start, channels = 0, 0
+    wanted = None if chosen is None else np.asarray(chosen)
+    for path in paths:
+        for record in _opened(path).iter_batches(rows):
+            table = pa.Table.from_batches([record])
+            if wanted is not None:
+                here = wanted[(wanted >= start) & (wanted < start + len(table))] - start
+                start, table = start + len(table), table.take(pa.array(here))
+                if not len(table):
+                    continue
+            part = from_table(table, str(path), classes)
+            channels = channels or part.x.shape[1]
+            if part.x.dim() == 4 and part.x.shape[1] != channels:
+                if part.x.shape[1] > channels:
+                    raise StackelbergError(f"{path}: the first images are grey and later ones in colour; convert them")
+                part = replace(part, x=part.x.expand(-1, channels, -1, -1).contiguous())
+            yield part
 
 
 def _schema(path: Path) -> pa.Schema:
     try:
         return pq.read_schema(path)
+    except (OSError, pa.ArrowException) as error:
+        raise _broken(path, error) from error
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:
         raise _broken(path, error) from error
 
@@ -113,6 +190,7 @@ def _label_column(schema: pa.Schema, source: str) -> str:
     """The column named like a label, else the only one of integers or strings."""
     for name in _LABELS:
         if name in schema.names:
+            _refuse_no_label(schema, name, source)
             return name
     fits = [field.name for field in schema if pa.types.is_integer(field.type)]
     fits = fits or [field.name for field in schema if pa.types.is_string(field.type)]
@@ -121,6 +199,16 @@ def _label_column(schema: pa.Schema, source: str) -> str:
     raise StackelbergError(
         f"{source} has no clear label column (it has {_described(schema)}); name the column of class numbers 'label'"
     )
+
+
+def _refuse_no_label(schema: pa.Schema, name: str, source: str) -> None:
+    kind = schema.field(name).type if schema.names.count(name) == 1 else None
+    kind = kind.value_type if kind is not None and pa.types.is_dictionary(kind) else kind
+    if kind is None or not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise StackelbergError(
+            f"{source}: the label column {name!r} is {kind or 'there twice'}, needed are class numbers or names; it has"
+            f" {_described(schema)}"
+        )
 
 
 def _is_image(kind: pa.DataType) -> bool:
@@ -137,8 +225,9 @@ def _image_column(schema: pa.Schema, source: str) -> str:
     """The only column of encoded images, or of several the one named image or img."""
     fits = [field.name for field in schema if _is_image(field.type)]
     named = [name for name in ("image", "img") if name in fits]
-    if len(fits) == 1 or named:
-        return (named or fits)[0]
+    chosen = (named or fits)[0] if len(fits) == 1 or named else ""
+    if schema.names.count(chosen) == 1:
+        return chosen
     raise StackelbergError(
         f"{source} is no image set: it has the columns {_described(schema)}, needed is one column 'image' of type"
         " struct<bytes, path> with encoded images"
@@ -171,7 +260,7 @@ def _labels(labels: pa.ChunkedArray, names: list[str], source: str) -> torch.Ten
     if labels.null_count:
         index = labels.is_null().to_pylist().index(True)
         raise StackelbergError(f"{source}: example {index} has no label; give it one or remove it")
-    if pa.types.is_string(labels.type):
+    if pa.types.is_string(labels.type) or pa.types.is_large_string(labels.type):
         places = {name: label for label, name in enumerate(names)}
         values = labels.to_pylist()
         strange = [index for index, value in enumerate(values) if value not in places]

@@ -170,6 +170,22 @@ def _folder_readers(folder: Path, name: str, classes: Sequence[str] | None) -> _
     return {split: partial(read_folder, part, classes or found) for split, part in parts.items()}
 
 
+def parquet_parts(source: str | os.PathLike[str], split: str) -> tuple[list[Path], list[str]] | None:
+    """(the Parquet files of a split, in order, and the names of the classes), or None where it lies otherwise."""
+    name = os.fspath(source)
+    known = KNOWN.get(name)
+    root = os.environ.get("STACKELBERG_DATA")
+    path = Path(root) / name if known is not None and root else Path(name)
+    if path.is_dir():
+        files = _parquet_files(path).get(split)
+    else:
+        here = path.is_file() and path.suffix == ".parquet" and path.stem.startswith("test") == (split == "test")
+        files = [path] if here else None
+    if files is None:
+        return None
+    return files, list(known.classes) if known is not None else read_classes(files)
+
+
 def _parquet_files(folder: Path) -> dict[str, list[Path]]:
     """The Parquet files of each split, in `folder` or in its subfolder data/, whole or in numbered parts."""
     found = {}

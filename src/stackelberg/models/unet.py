@@ -25,8 +25,9 @@ class UNet(nn.Module):
     """Stages of w, 2w, 4w, 8w channels, each halving by a mean, and back up by bilinear interpolation and skips.
 
     The last layer is a 1x1 convolution with batch norm before the tanh, so that the whole range of the answer is used
-    from the start (Liu, Wang and Gao 2024, after Ronneberger, Fischer and Brox 2015). With `classes` a learned map of
-    each label is added to the coarsest features.
+    from the start (Liu, Wang and Gao 2024, after Ronneberger, Fischer and Brox 2015). With `classes` two learned coarse
+    maps of each label are added, to the coarsest features and, interpolated, to the answer before the tanh. The second
+    begins as normal numbers, so that labels can be told apart from the start.
 
     Args:
         shape: (C, H, W) of an image, any size of at least 4 pixels.
@@ -45,8 +46,9 @@ class UNet(nn.Module):
         self.down = nn.ModuleList(_Pair(before, after) for before, after in pairwise(widths))
         self.up = nn.ModuleList(_Pair(after + before, before) for before, after in reversed(list(pairwise(widths))))
         side = [max(1, length // 2**halvings) for length in shape[1:]]
-        self.label = nn.Parameter(torch.randn(classes, widths[-1], *side) if classes else torch.zeros(0))
-        self.last = nn.Sequential(nn.Conv2d(width, shape[0], 1, bias=False), nn.BatchNorm2d(shape[0]), nn.Tanh())
+        self.inner_label = nn.Parameter(torch.randn(classes, widths[-1], *side))
+        self.outer_label = nn.Parameter(1.5 * torch.randn(classes, shape[0], *side))
+        self.last = nn.Sequential(nn.Conv2d(width, shape[0], 1, bias=False), nn.BatchNorm2d(shape[0]))
 
     def forward(self, x: Float[Tensor, "B C H W"], y: Int64[Tensor, " B"] | None = None) -> Float[Tensor, "B C H W"]:
         """The field; `y` is asked for exactly by a network that sees labels."""
@@ -58,9 +60,13 @@ class UNet(nn.Module):
             features.append(stage(F.avg_pool2d(features[-1], 2)))
         inner = features.pop()
         if y is not None:
-            inner = inner + F.interpolate(self.label[y], size=inner.shape[2:])
+            inner = inner + F.interpolate(self.inner_label[y], size=inner.shape[2:])
         for stage in self.up:
             skip = features.pop()
             wide = F.interpolate(inner, size=skip.shape[2:], mode="bilinear", align_corners=False)
             inner = stage(torch.cat([wide, skip], 1))
-        return self.last(inner)
+        answer = self.last(inner)
+        if y is not None:
+            told = self.outer_label[y]
+            answer = answer + F.interpolate(told, size=answer.shape[2:], mode="bilinear", align_corners=False)
+        return answer.tanh()

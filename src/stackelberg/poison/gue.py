@@ -47,14 +47,16 @@ class GUE:
         labels: whether the generator is told the label, which the owner of the data knows; the paper's is not.
         network: the follower, a name of `models.NAMES`.
         network_width: of the follower.
-        epochs: passes over the examples; 50 in the paper.
+        warm: passes over the examples before the game, in which both players descend on f(theta) + g(a, theta); 0 in
+            the paper. From a fresh follower, sure of nothing, the game's gradients are small for thousands of steps.
+        epochs: passes over the examples in the game; 50 in the paper.
         batch_size: 256 in the paper.
         inner: T, Adam steps of the follower's best response; 10 in the paper.
         inner_rate: of Adam; 1e-4 in the paper.
         eta: of the dynamic barrier; 1.5 in the paper.
-        leader_rate: step length of the generator; .1 in the paper.
-        rate: step length of theta; .01 in the paper.
-        optimizer: of the generator: "sgd" as in the paper, or "adam" on the same direction.
+        optimizer: how both players step along their directions: "adam", or "sgd" as in the paper.
+        leader_rate: step length of the generator; .1 in the paper, with sgd.
+        rate: step length of theta; .01 in the paper, with sgd.
         payoff: "ce" or "trades".
         beta: of TRADES.
         steps: of the ascent inside TRADES.
@@ -64,14 +66,15 @@ class GUE:
     labels: bool = True
     network: str = "small-cnn"
     network_width: int | None = 16
-    epochs: int = 10
+    warm: int = 4
+    epochs: int = 4
     batch_size: int = 128
     inner: int = 10
     inner_rate: float = 1e-3
     eta: float = 1.5
-    leader_rate: float = 0.1
-    rate: float = 0.01
-    optimizer: str = "sgd"
+    optimizer: str = "adam"
+    leader_rate: float = 0.003
+    rate: float = 0.001
     payoff: str = "ce"
     beta: float = 6.0
     steps: int = 3
@@ -89,19 +92,20 @@ class GUE:
     def __call__(self, setting: Setting) -> Generator:
         check_norm(setting.ball)
         table = _Table.laid(self, setting)
-        train = setting.train
-        for epoch in range(self.epochs):
-            order = np.random.default_rng([setting.seed, epoch]).permutation(len(train))
-            size = min(self.batch_size, len(train))
+        count = len(setting.train)
+        size = min(self.batch_size, count)
+        steps = count // size
+        for epoch in range(self.warm + self.epochs):
+            order = np.random.default_rng([setting.seed, epoch]).permutation(count)
+            play = table.warm if epoch < self.warm else table.move
             seen = torch.zeros(4)
-            steps = len(train) // size
             for index in torch.from_numpy(order[: steps * size]).split(size):
-                seen += table.move(index, epoch) / steps
+                seen += play(index, epoch) / steps
             setting.say(
-                f"gue, epoch {epoch + 1} of {self.epochs}: confusion {seen[0]:.3f}, poisoned loss {seen[1]:.3f}, best"
-                f" response {seen[2]:.3f}, weight {seen[3]:.2f}"
+                f"gue, epoch {epoch + 1} of {self.warm + self.epochs}: confusion {seen[0]:.3f}, poisoned loss"
+                f" {seen[1]:.3f}, best response {seen[2]:.3f}, weight {seen[3]:.2f}"
             )
-        return Generator(setting.ball, len(train.classes), setting.seed, table.generator, "gue")
+        return Generator(setting.ball, len(setting.train.classes), setting.seed, table.generator, "gue")
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +118,7 @@ class _Table:
     follower: nn.Module
     game: Game
     augment: Augment | None
-    leader: torch.optim.Optimizer
+    players: tuple[torch.optim.Optimizer, torch.optim.Optimizer]
 
     @classmethod
     def laid(cls, rules: GUE, setting: Setting) -> "_Table":
@@ -127,8 +131,8 @@ class _Table:
         game = Standard() if rules.payoff == "ce" else Trades(setting.ball, rules.beta, rules.steps)
         generator, follower = laid_out(generator, device).train(), laid_out(follower, device).train()
         kind = torch.optim.SGD if rules.optimizer == "sgd" else torch.optim.Adam
-        leader = kind(generator.parameters(), lr=rules.leader_rate)
-        return cls(rules, setting, generator, follower, game, Augment(4) if setting.colour else None, leader)
+        players = kind(generator.parameters(), rules.leader_rate), kind(follower.parameters(), rules.rate)
+        return cls(rules, setting, generator, follower, game, Augment(4) if setting.colour else None, players)
 
     def paid(self, model: nn.Module, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
         """g(a, theta) at poisoned images, with gradient in them: an answer x' + d moves along with x'."""
@@ -139,36 +143,53 @@ class _Table:
             moved = x + (answer - x).detach()
         return self.game.losses(model, x, y, moved).mean()
 
-    def move(self, index: Tensor, epoch: int) -> Tensor:
-        """One step of BOME on one batch: [f, g(a, theta), g(a, theta_T), weight] before it."""
-        rules = self.rules
+    def dealt(self, index: Tensor, epoch: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(x, y, keys, what the learner sees of the clean images)."""
         x, y = self.setting.train.batch(index)
         x, y = x.to(self.setting.device), y.to(self.setting.device)
         keys = chance.fold(chance.fold(index.to(x.device), self.setting.seed), epoch)
-        clean = x if self.augment is None else self.augment(x, chance.fold(keys, 1))
-        with torch.enable_grad():
-            poisoned = self.setting.grid.straight(shifted(self.generator, self.setting.ball, x, y), x)
-            leaf = poisoned.detach().requires_grad_()
-            seen = leaf if self.augment is None else self.augment(leaf, keys)
-            best = self._best_response(seen.detach(), y, keys)  # BOME, line 4: T steps on g from theta
-            theta = list(self.follower.parameters())
-            now = self.paid(self.follower, seen, y, keys)
-            q_theta = torch.autograd.grad(now, [leaf, *theta], retain_graph=True)
-            then = self.paid(best, seen, y, keys)  # theta_T is a constant: no gradient runs through its T steps
-            (then_leaf,) = torch.autograd.grad(then, [leaf])
-            q_a = torch.autograd.grad(
-                poisoned, list(self.generator.parameters()), q_theta[0] - then_leaf, allow_unused=True
-            )
-            f = confusion(self.follower(clean), y).mean()
-            f_theta = torch.autograd.grad(f, theta)
-        weight = self._weight(f_theta, q_theta[1:], [g for g in q_a if g is not None])  # line 5
-        with torch.no_grad():  # line 6: both players step
-            for parameter, slope in zip(self.generator.parameters(), q_a, strict=True):
-                parameter.grad = None if slope is None else weight * slope
-            self.leader.step()
-            for parameter, of_f, of_q in zip(theta, f_theta, q_theta[1:], strict=True):
-                parameter -= rules.rate * (of_f + weight * of_q)
-        return torch.stack([f.detach(), now.detach(), then.detach(), torch.tensor(weight)]).cpu()
+        return x, y, keys, x if self.augment is None else self.augment(x, chance.fold(keys, 1))
+
+    def poisoned(self, x: Tensor, y: Tensor) -> Tensor:
+        """The generator's images on the grid, with gradient."""
+        return self.setting.grid.straight(shifted(self.generator, self.setting.ball, x, y), x)
+
+    def warm(self, index: Tensor, epoch: int) -> Tensor:
+        """One step of both players down f(theta) + g(a, theta): [f, g, g, 1] before it."""
+        x, y, keys, clean = self.dealt(index, epoch)
+        moved = self.poisoned(x, y)
+        f = confusion(self.follower(clean), y).mean()
+        g = self.paid(self.follower, moved if self.augment is None else self.augment(moved, keys), y, keys)
+        for player in self.players:
+            player.zero_grad(set_to_none=True)
+        (f + g).backward()
+        for player in self.players:
+            player.step()
+        return torch.stack([f.detach(), g.detach(), g.detach(), torch.ones_like(g)]).cpu()
+
+    def move(self, index: Tensor, epoch: int) -> Tensor:
+        """One step of BOME on one batch: [f, g(a, theta), g(a, theta_T), weight] before it."""
+        x, y, keys, clean = self.dealt(index, epoch)
+        moved = self.poisoned(x, y)
+        leaf = moved.detach().requires_grad_()
+        seen = leaf if self.augment is None else self.augment(leaf, keys)
+        best = self._best_response(seen.detach(), y, keys)  # BOME, line 4: T steps on g from theta
+        theta, field = list(self.follower.parameters()), list(self.generator.parameters())
+        now = self.paid(self.follower, seen, y, keys)
+        now_leaf, *q_theta = torch.autograd.grad(now, [leaf, *theta], retain_graph=True)
+        then = self.paid(best, seen, y, keys)  # theta_T is a constant: no gradient runs through its T steps
+        (then_leaf,) = torch.autograd.grad(then, [leaf])
+        q_a = torch.autograd.grad(moved, field, now_leaf - then_leaf)
+        f = confusion(self.follower(clean), y).mean()
+        f_theta = torch.autograd.grad(f, theta)
+        weight = self._weight(f_theta, q_theta, q_a)  # line 5
+        for parameter, slope in zip(field, q_a, strict=True):  # line 6: both players step
+            parameter.grad = weight * slope
+        for parameter, of_f, of_q in zip(theta, f_theta, q_theta, strict=True):
+            parameter.grad = of_f + weight * of_q
+        for player in self.players:
+            player.step()
+        return torch.stack([f.detach(), now.detach(), then.detach(), torch.full_like(f.detach(), weight)]).cpu()
 
     def _best_response(self, seen: Tensor, y: Tensor, keys: Tensor) -> nn.Module:
         """theta_T: the follower's copy after T Adam steps on g, frozen."""

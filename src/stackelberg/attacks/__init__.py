@@ -2,15 +2,19 @@
 
 from stackelberg.attacks.apgd import APGD
 from stackelberg.attacks.attack import Attack
+from stackelberg.attacks.bit_flips import BitFlips, worst_flips
 from stackelberg.attacks.carlini_wagner import CarliniWagner
 from stackelberg.attacks.chase import minimal_radius, nearest
 from stackelberg.attacks.deepfool import DeepFool
 from stackelberg.attacks.fab import FAB
+from stackelberg.attacks.generative import GenerativeAttack, latent_reader
 from stackelberg.attacks.hopskipjump import HopSkipJump
 from stackelberg.attacks.hunt import Hunt
+from stackelberg.attacks.inevitable import Inevitable, inevitable
 from stackelberg.attacks.jsma import JSMA
 from stackelberg.attacks.momentum import MIFGSM
 from stackelberg.attacks.oracle import Oracle, untouched
+from stackelberg.attacks.parameters import AttackedWeights, ParameterAttack
 from stackelberg.attacks.pgd import FGSM, PGD, ascend, bim
 from stackelberg.attacks.point_add import PointAdd
 from stackelberg.attacks.point_drop import PointDrop
@@ -27,11 +31,16 @@ __all__ = [
     "MIFGSM",
     "PGD",
     "Attack",
+    "AttackedWeights",
+    "BitFlips",
     "CarliniWagner",
     "DeepFool",
+    "GenerativeAttack",
     "HopSkipJump",
     "Hunt",
+    "Inevitable",
     "Oracle",
+    "ParameterAttack",
     "PointAdd",
     "PointDrop",
     "PointPerturb",
@@ -42,8 +51,11 @@ __all__ = [
     "SuiteResult",
     "ascend",
     "bim",
+    "inevitable",
+    "latent_reader",
     "minimal_radius",
     "nearest",
     "suite",
     "untouched",
+    "worst_flips",
 ]

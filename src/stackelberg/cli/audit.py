@@ -37,6 +37,10 @@ def command(
         typer.Option(help="Exit with 1 if the attacked accuracy, the bracket's upper end, is below this share."),
     ] = None,
     effort: Annotated[str, typer.Option(help="Of the attacks: fast, standard or max.")] = "standard",
+    weights_eps: Annotated[
+        str | None, typer.Option(help="Change the weights, too, by at most this share, for example 0.01.")
+    ] = None,
+    weights_norm: Annotated[str, typer.Option(help="Of that change: linf, l2 or l0.")] = "linf",
     out: options.OutOrNone = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -46,27 +50,30 @@ def command(
     """Attack a network, prove what can be proved, and write the bracket: certified <= true <= attacked.
 
     Writes report.json and report.html to --out (by default audit/ in the run directory, or here). The network takes
-    images in [0, 1], or clouds in the data's own units; its normalisation is part of it. An audit that was killed goes on where it was when the same
-    command is given again.
+    images in [0, 1], or clouds in the data's own units; its normalisation is part of it. An audit that was killed goes
+    on where it was when the same command is given again. With --weights-eps it also says what is left when the weights
+    are changed: by chance, by an adversary, by flipped bits.
 
     \b
     Example:
       stackelberg audit runs/a --data mnist --eps 0.3 --n 1000 --fail-under 0.8
       stackelberg audit weights.safetensors --model resnet18 --data cifar10 --eps 8/255
       stackelberg audit model.onnx --data mnist --eps 0.1
+      stackelberg audit runs/a --data mnist --eps 0.3 --weights-eps 0.01
       stackelberg audit package.module:function --data photos/ --eps 2/255
     """
     from stackelberg import data as sets
     from stackelberg import report as reports
     from stackelberg.attacks.suite import EFFORTS
     from stackelberg.games.processes import launch
-    from stackelberg.threat import Ball, parse_radius
+    from stackelberg.threat import Ball, WeightBall, parse_radius
 
     if effort not in EFFORTS:
         raise unknown("effort", effort, EFFORTS)
     if fail_under is not None and not 0 <= fail_under <= 1:
         raise StackelbergError(f"--fail-under must lie in [0, 1], got {fail_under:g}; for 80 % pass 0.8")
     radius = parse_radius(eps)
+    moving = None if weights_eps is None else WeightBall(weights_norm, parse_radius(weights_eps))
     examples = options.few_points(sets.load(data, split), points)
     ball = Ball(norm, radius, *examples.box)  # pyright: ignore[reportArgumentType]  # the ball checks the norm
     network = asked_network(source, model, width, examples)
@@ -75,7 +82,8 @@ def command(
     folder = out or (Path(source) if Path(source).is_dir() else Path()) / "audit"
     with Ticker("audit", shown=is_first_process()) as ticker, warnings_said():
         report = reports.audit(
-            network, examples, ball, n, game=trained_in(source), seed=seed, fabric=fabric, out=folder, progress=ticker,
+            network, examples, ball, n, game=trained_in(source), weights=moving, seed=seed, fabric=fabric, out=folder,
+            progress=ticker,
             effort=effort,  # pyright: ignore[reportArgumentType]  # audit checks the effort
         )  # fmt: skip
     show(record(report, folder), words(report, folder), json)
@@ -123,7 +131,7 @@ def record(report: "Report", folder: Path) -> dict[str, Any]:
         "clean_accuracy": report.clean,
         "robust_accuracy": {"upper": report.robust.upper, "lower": report.robust.lower},
         "warnings": [caveat.code for caveat in report.warnings],
-    }
+    } | ({} if report.weights is None else {"weights": report.weights.model_dump(mode="json")})
 
 
 def words(report: "Report", folder: Path) -> str:
@@ -137,6 +145,7 @@ def words(report: "Report", folder: Path) -> str:
             f"certified        {report.robust.lower}   proved to stand",
             f"The robust accuracy on these {report.n} examples lies between certified and attacked.",
             *exploited_words(report),
+            *weight_words(report),
             *[f"{weights[caveat.weight]}{caveat.found}" for caveat in report.warnings],
             str(folder / "report.html"),
         ]
@@ -152,6 +161,19 @@ def exploited_words(report: "Report") -> list[str]:
         f"exploitability   {found.value:.4f} [{found.low:.4f}, {found.high:.4f}]   measured: what a stronger follower"
         f" gains in its game, {found.game}, on {found.n} examples"
     ]
+
+
+def weight_words(report: "Report") -> list[str]:
+    """How it fares with changed weights, where that was asked."""
+    found = report.weights
+    if found is None:
+        return []
+    lines = [f"weights changed  {found.norm} {found.size:g}, measured on {found.n} examples:"]
+    for row in found.rows:
+        about = [row.format or "", f"{row.flips}" if row.flips else "", f"worst of {row.trials}" * (row.trials > 1)]
+        name = ", ".join([row.change, *(word for word in about if word)])
+        lines.append(f"  {name:<44} right {100 * row.clean.value:5.1f} %, attacked {100 * row.robust.value:5.1f} %")
+    return lines
 
 
 def _fall_short(report: "Report", floor: float) -> None:

@@ -8,11 +8,13 @@ from stackelberg.games.displaced import WeightPerturbed
 from stackelberg.games.exploiting import Exploitability, exploitability
 from stackelberg.games.frequency import Frequency
 from stackelberg.games.game import Game, Play
+from stackelberg.games.generative import Fit
 from stackelberg.games.kl import kl_worst_case
 from stackelberg.games.loop import Equilibrium, solve
 from stackelberg.games.margin import LipschitzMargin
 from stackelberg.games.mart import Mart
 from stackelberg.games.recipe import Recipe
+from stackelberg.games.reconstruction import Reconstruction
 from stackelberg.games.saddle import Distribution, Nash, is_equilibrium, nash
 from stackelberg.games.single_step import SingleStep
 from stackelberg.games.statistical import StatisticallyRobust
@@ -28,6 +30,7 @@ __all__ = [
     "Distribution",
     "Equilibrium",
     "Exploitability",
+    "Fit",
     "Frequency",
     "Game",
     "IntervalBound",
@@ -38,6 +41,7 @@ __all__ = [
     "ParameterBox",
     "Play",
     "Recipe",
+    "Reconstruction",
     "SingleStep",
     "SmallBoxes",
     "Standard",

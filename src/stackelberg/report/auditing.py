@@ -24,7 +24,9 @@ from stackelberg.report.radii import radii_for
 from stackelberg.report.records import Exploited, Report
 from stackelberg.report.resuming import Pair, Store, fingerprints
 from stackelberg.report.surroundings import data_record, environment, jpeg_traces, model_record
+from stackelberg.report.weights import weight_robustness
 from stackelberg.threat import Ball
+from stackelberg.threat.weight_ball import WeightBall
 
 Progress = Callable[[int, int, str], None]
 T = TypeVar("T")
@@ -45,6 +47,7 @@ def audit(
     out: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     game: Game | None = None,
+    weights: WeightBall | None = None,
 ) -> Report:
     """The bracket certified <= true <= attacked of a model's robust accuracy, with all its evidence.
 
@@ -72,6 +75,8 @@ def audit(
         fabric: a launched Fabric; its processes share the batches, each returns the same report.
         out: a folder for report.json and report.html, and until they are written for the finished batches.
         game: in which the model was trained: its exploitability on at most 250 of the examples is reported too.
+        weights: how far an adversary may move the weights: how the model fares with weights changed by chance, by an
+            adversary and by flipped bits is reported too, on at most 500 of the examples.
         progress: called with (examples done, examples, a line of words) as this process's share of the work goes on.
 
     Raises:
@@ -104,6 +109,9 @@ def audit(
     report = merge(findings, plan, subject, environment(model, world, time.perf_counter() - begun))
     if game is not None:
         report = report.model_copy(update={"exploitability": _exploited(game, model, data.take(index), seed)})
+    if weights is not None:
+        changed = weight_robustness(model, data.take(index), ball, weights, seed=seed)
+        report = report.model_copy(update={"weights": changed})
     if out is not None and own == 0:
         report.to_json(Path(out) / "report.json")
         report.to_html(Path(out) / "report.html")

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from stackelberg.certify.document import Record, Threat
 from stackelberg.errors import StackelbergError
 from stackelberg.files import write_text
+from stackelberg.report.weight_records import WeightRobustness
 from stackelberg.threat import Rate
 
 _NUMBERS = re.compile(r"\[([\s\d.,eE+-]*)\]")  # of numbers: written on one line
@@ -230,6 +231,7 @@ class Report(Record):
         data: which examples.
         settings: with which the audit repeats itself.
         exploitability: how far from its game's equilibrium; None where the game is not known or nobody moves in it.
+        weights: how it fares with changed weights; None where that was not asked.
         environment: where and when; with the seconds, all that may differ between two equal audits.
     """
 
@@ -251,6 +253,7 @@ class Report(Record):
     settings: Settings
     environment: Environment
     exploitability: Exploited | None = None
+    weights: WeightRobustness | None = None
 
     @property
     def believable(self) -> bool:

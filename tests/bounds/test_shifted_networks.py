@@ -41,7 +41,7 @@ def test_the_follower_is_that_of_training(linear: tuple[nn.Module, data.Dataset]
     assert played.on_sample == pytest.approx(float((weights * played.losses).sum()))
     assert played.off_sample == pytest.approx(off_sample_worst_case(played.losses, 0.1, 50.0).value)
     x, y = test.batch(slice(None))
-    trained = float(StatisticallyRobust(game, 0.1).objective(model, x, y))
+    trained = float(StatisticallyRobust(game, 0.1).objective(model, x, y).detach())
     assert played.on_sample == pytest.approx(trained, rel=0.03)  # other random starts
     errors = play(game, model, test, gamma=0.05)
     assert errors.highest == 1

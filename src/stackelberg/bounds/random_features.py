@@ -67,8 +67,11 @@ def fitted(
     directions, offsets = drawn[:, 1:].T / np.sqrt(x.shape[1]), drawn[:, 0] / 2
     phi = features(x, directions, offsets)
     targets = np.eye(classes)[y] - 1 / classes
-    left, values, right = np.linalg.svd(phi, full_matrices=False)
+    wide = width > len(x)
+    basis, square = np.linalg.qr(phi.T) if wide else (None, None)  # phi = square^T basis^T: a smaller decomposition
+    left, values, right = np.linalg.svd(phi if square is None else square.T, full_matrices=False)
     kept = values > 1e-10 * values[0] if values[0] > 0 else np.zeros_like(values, dtype=bool)
     coefficients = right[kept].T @ ((left[:, kept].T @ targets) / values[kept, None])
+    coefficients = coefficients if basis is None else basis @ coefficients
     residual = float(((phi @ coefficients - targets) ** 2).mean())
     return RandomFeatures(directions, offsets, coefficients, residual, float(np.linalg.norm(coefficients)))

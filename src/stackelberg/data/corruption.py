@@ -122,7 +122,7 @@ def _glass_blur(x: Pixels, keys: Keys, strength: tuple[float, float, int]) -> Pi
             for j in range(width - 1, -1, -1):
                 there = (i + moves[:, 0, i, j]).clamp(0, height - 1), (j + moves[:, 1, i, j]).clamp(0, width - 1)
                 other = x[rows, :, *there]
-                x[rows, :, *there] = x[:, :, i, j]
+                x[rows, :, *there] = x[:, :, i, j].clone()
                 x[:, :, i, j] = other
     return _smoothed(x, deviation)
 
@@ -240,18 +240,18 @@ def _jpeg(x: Pixels, keys: Keys, quality: int) -> Pixels:
 
 CORRUPTIONS: dict[str, tuple[Callable[..., Pixels], tuple]] = {
     "gaussian-noise": (_gaussian_noise, (0.04, 0.06, 0.08, 0.09, 0.10)),
-    "shot-noise": (_shot_noise, (500, 250, 100, 75, 50)),
+    "shot-noise": (_shot_noise, (500.0, 250.0, 100.0, 75.0, 50.0)),
     "impulse-noise": (_impulse_noise, (0.01, 0.02, 0.03, 0.05, 0.07)),
     "defocus-blur": (_defocus_blur, (0.7, 0.9, 1.2, 1.6, 2.2)),
     "glass-blur": (_glass_blur, ((0.3, 0.3, 1), (0.4, 0.5, 1), (0.4, 1.0, 1), (0.45, 1.0, 2), (0.5, 1.0, 3))),
-    "motion-blur": (_motion_blur, ((6, 1), (6, 1.5), (6, 2), (8, 2.5), (9, 3.5))),
+    "motion-blur": (_motion_blur, ((6.0, 1.0), (6.0, 1.5), (6.0, 2.0), (8.0, 2.5), (9.0, 3.5))),
     "zoom-blur": (_zoom_blur, (1.05, 1.10, 1.15, 1.20, 1.25)),
-    "snow": (_snow, ((0.01, 4, 0.95), (0.02, 5, 0.9), (0.03, 5, 0.85), (0.045, 6, 0.8), (0.06, 7, 0.7))),
-    "frost": (_frost, ((1, 0.15), (1, 0.25), (0.95, 0.4), (0.9, 0.55), (0.8, 0.75))),
-    "fog": (_fog, ((0.2, 0.35), (0.5, 0.35), (0.75, 0.4), (1, 0.5), (1.5, 0.6))),
+    "snow": (_snow, ((0.01, 4.0, 0.95), (0.02, 5.0, 0.9), (0.03, 5.0, 0.85), (0.045, 6.0, 0.8), (0.06, 7.0, 0.7))),
+    "frost": (_frost, ((1.0, 0.15), (1.0, 0.25), (0.95, 0.4), (0.9, 0.55), (0.8, 0.75))),
+    "fog": (_fog, ((0.2, 0.35), (0.5, 0.35), (0.75, 0.4), (1.0, 0.5), (1.5, 0.6))),
     "brightness": (_brightness, (0.05, 0.1, 0.15, 0.2, 0.3)),
     "contrast": (_contrast, (0.75, 0.5, 0.4, 0.3, 0.15)),
-    "elastic-transform": (_elastic, ((0.5, 4), (0.8, 3), (1.0, 2.5), (1.2, 2), (1.5, 1.5))),
+    "elastic-transform": (_elastic, ((0.5, 4.0), (0.8, 3.0), (1.0, 2.5), (1.2, 2.0), (1.5, 1.5))),
     "pixelate": (_pixelate, (0.95, 0.8, 0.65, 0.45, 0.3)),
     "jpeg-compression": (_jpeg, (80, 65, 50, 35, 20)),
 }

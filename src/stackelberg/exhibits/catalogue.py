@@ -10,11 +10,13 @@ from stackelberg.exhibits.bracket import Bracket
 from stackelberg.exhibits.by_heart import ByHeart
 from stackelberg.exhibits.convex_nash import ConvexNash
 from stackelberg.exhibits.disguises import Disguises
+from stackelberg.exhibits.double_descent import DoubleDescent
 from stackelberg.exhibits.exhibit import Exhibit
 from stackelberg.exhibits.few_pixels import FewPixels
 from stackelberg.exhibits.four_cells import FourCells
 from stackelberg.exhibits.generalized import Generalized
 from stackelberg.exhibits.lipschitz_memorized import LipschitzMemorized
+from stackelberg.exhibits.marked import MarkedData
 from stackelberg.exhibits.memorized import Memorized
 from stackelberg.exhibits.one_step import OneStep
 from stackelberg.exhibits.robust_optima import RobustOptima
@@ -25,6 +27,7 @@ from stackelberg.exhibits.two_neurons import TwoNeurons
 EXHIBITS: dict[str, type[Exhibit]] = {
     exhibit.id: exhibit
     for exhibit in (
+        MarkedData,
         OneStep,
         AnyLabel,
         FewPixels,
@@ -40,6 +43,7 @@ EXHIBITS: dict[str, type[Exhibit]] = {
         TwoNeurons,
         ByHeart,
         Generalized,
+        DoubleDescent,
     )
 }
 

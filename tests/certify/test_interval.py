@@ -222,7 +222,7 @@ def test_error_of_a_long_sum_is_linear_in_its_length() -> None:
 
 
 def test_every_network_of_the_catalogue_has_bounds_or_says_what_is_missing() -> None:
-    for name in models.NAMES:
+    for name in models.IMAGE_NAMES:
         net = models.build(name, classes=10, shape=(3, 16, 16), mean=[0.4] * 3, std=[0.2] * 3, seed=0)
         x = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
         y = net.eval()(x).argmax(1)

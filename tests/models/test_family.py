@@ -12,7 +12,7 @@ WIDTHS = {"mlp": 16, "lenet5": 6, "small-cnn": 4, "vit": 16, "wrn-28-10": 1}
 SHARPNESS = {"distance-net": 10}  # its logits move no faster than its input
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 24, 40)]
 
-every_model = pytest.mark.parametrize("name", models.NAMES)
+every_model = pytest.mark.parametrize("name", models.IMAGE_NAMES)
 
 
 def small(name, shape=(3, 32, 32), classes=7, **options):

@@ -52,7 +52,7 @@ def assert_rebuilt(path: Path, x: torch.Tensor, inner: tuple[int, ...]) -> model
     return model
 
 
-@pytest.mark.parametrize("name", models.NAMES)
+@pytest.mark.parametrize("name", models.IMAGE_NAMES)
 def test_every_network_comes_back_from_its_file(name: str, tmp_path: Path) -> None:
     net = models.build(name, 7, (1, 8, 8), WIDTHS.get(name, 2), [0.5], [0.2], seed=0).eval()
     path = export(net, tmp_path / "net.onnx", (1, 8, 8), free=name < "m", dynamo=False)

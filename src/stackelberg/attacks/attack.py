@@ -108,9 +108,7 @@ def check_inputs(x: Tensor, ball: Ball) -> None:
             if cloud
             else "put the normalisation into the model: attack Normalized(net, mean, std) on unnormalised inputs"
         )
-        raise StackelbergError(
-            f"inputs must lie in [{ball.low:g}, {ball.high:g}], got [{low:g}, {high:g}]; {mend}"
-        )
+        raise StackelbergError(f"inputs must lie in [{ball.low:g}, {ball.high:g}], got [{low:g}, {high:g}]; {mend}")
 
 
 def check_labels(oracle: Oracle, x: Tensor, y: Tensor, target: Tensor | None = None) -> None:

@@ -16,9 +16,7 @@ LOW_WEIGHT = 0.25
 """How much the low-frequency part alone counts beside the whole cloud (AOF, Liu, Zhang and Zhu 2022)."""
 
 
-def sensitivity(
-    model: nn.Module, x: Float[Tensor, "B P 3"], k: int = 30, batch_size: int = 32
-) -> Float[Tensor, " P"]:
+def sensitivity(model: nn.Module, x: Float[Tensor, "B P 3"], k: int = 30, batch_size: int = 32) -> Float[Tensor, " P"]:
     """s_f = sqrt(mean over clouds of sum over logits and axes of (U^T J)_f^2): logit units per unit of a coefficient.
 
     J is the Jacobian of the logits in the points; a move with coefficient c at the frequency f alone changes the
@@ -45,13 +43,17 @@ def _rows(model: nn.Module, x: Tensor) -> list[Tensor]:
 
 
 def high_adversary(
-    oracle: Oracle, x: Float[Tensor, "B P 3"], y: Int64[Tensor, " B"], band: LowBand, radius: float, steps: int,
+    oracle: Oracle,
+    x: Float[Tensor, "B P 3"],
+    y: Int64[Tensor, " B"],
+    band: LowBand,
+    radius: float,
+    steps: int,
     noise: Float[Tensor, "B P 3"],
 ) -> Float[Tensor, "B P 3"]:
     """x + e with e in the high frequencies alone, |e|_2 <= radius a cloud, by PGD on the cross entropy.
 
-    Args:
-        noise: where it starts, brought into the band at half the radius.
+    It starts from `noise`, brought into the band at half the radius.
     """
     move = _within(band.rest(noise), radius / 2, fill=True)
     for _ in range(steps):
@@ -61,7 +63,12 @@ def high_adversary(
 
 
 def low_adversary(
-    oracle: Oracle, x: Float[Tensor, "B P 3"], y: Int64[Tensor, " B"], band: LowBand, radius: float, steps: int,
+    oracle: Oracle,
+    x: Float[Tensor, "B P 3"],
+    y: Int64[Tensor, " B"],
+    band: LowBand,
+    radius: float,
+    steps: int,
     weight: float = LOW_WEIGHT,
 ) -> Float[Tensor, "B P 3"]:
     """x + e with e in the low frequencies alone, |e|_2 <= radius a cloud, by AOF.

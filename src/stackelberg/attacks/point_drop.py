@@ -45,9 +45,7 @@ class PointDrop(CloudAttack):
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.rounds < 1:
-            raise StackelbergError(
-                f"count and rounds must be at least 1, got count={self.count}, rounds={self.rounds}"
-            )
+            raise StackelbergError(f"count and rounds must be at least 1, got count={self.count}, rounds={self.rounds}")
 
     def search(self, oracle: Oracle, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
         if self.count >= x.shape[1]:

@@ -83,5 +83,3 @@ def slope(
     with torch.enable_grad():
         point = moved.detach().requires_grad_(True)
         return torch.autograd.grad(price(point, x).sum(), point)[0]
-
-

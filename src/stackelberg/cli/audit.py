@@ -110,7 +110,8 @@ def asked_network(source: str, name: str | None, width: int | None, examples: "D
     from stackelberg import models
 
     if Path(source).is_dir():
-        import_module("stackelberg.memorize")  # which knows its own directories
+        for room in ("memorize", "poison"):  # which know their own directories
+            import_module(f"stackelberg.{room}")
     # an exported program or the user's own code knows its classes and shapes itself
     known = {"classes": len(examples.classes), "shape": examples.shape} if name else {}
     with warnings_said():

@@ -46,9 +46,7 @@ class AugmentPoints:
         if self.vertical not in (0, 1, 2):
             raise StackelbergError(f"vertical must be the axis 0, 1 or 2, got {self.vertical}; in ModelNet z, 2, is up")
 
-    def __call__(
-        self, x: Float[Tensor, "B P 3"], keys: Int64[Tensor, " B"] | Generator
-    ) -> Float[Tensor, "B P 3"]:
+    def __call__(self, x: Float[Tensor, "B P 3"], keys: Int64[Tensor, " B"] | Generator) -> Float[Tensor, "B P 3"]:
         """The changed clouds, on x's device.
 
         Args:

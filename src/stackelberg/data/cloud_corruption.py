@@ -154,9 +154,7 @@ def mean_corruption_error(errors: Mapping[str, Sequence[float]], baseline: Mappi
         StackelbergError: the corruptions differ, or the baseline makes no error under one.
     """
     if set(errors) != set(baseline):
-        raise StackelbergError(
-            f"both networks need the same corruptions, got {sorted(errors)} and {sorted(baseline)}"
-        )
+        raise StackelbergError(f"both networks need the same corruptions, got {sorted(errors)} and {sorted(baseline)}")
     for name, rates in baseline.items():
         if not sum(rates) > 0:
             raise StackelbergError(f"the baseline makes no error under {name}, so nothing can be compared with it")

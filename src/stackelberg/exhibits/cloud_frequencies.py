@@ -13,7 +13,7 @@ from stackelberg.data import Dataset
 from stackelberg.data.cloud_corruption import CORRUPTIONS, LEVELS, corrupted, mean_corruption_error
 from stackelberg.exhibits.cloud_nets import accuracy, clouds, trained_on
 from stackelberg.exhibits.exhibit import Exhibit, Measured, Outcome
-from stackelberg.exhibits.robust_optima import _half as half_interval
+from stackelberg.exhibits.robust_optima import half_interval
 from stackelberg.exhibits.stage import Stage
 from stackelberg.files import replacing
 from stackelberg.games import Frequency, Game, Standard
@@ -43,7 +43,8 @@ class CloudFrequencies(Exhibit):
     id = "X30"
     title = "3D robustness from a Fourier view: training against high and low frequencies"
     published = (
-        "ModelNet-C mean corruption error (DGCNN plain = 1): PointNet plain 1.422, FAT 1.237; DGCNN plain 1.000, FAT .825"
+        "ModelNet-C mean corruption error (DGCNN plain = 1): PointNet plain 1.422, FAT 1.237; DGCNN plain 1.000,"
+        " FAT .825"
     )
     source = "Miao et al., NeurIPS 2024; X.-S. Gao 2024, slide '3D robustness'"
     claim = (
@@ -85,12 +86,12 @@ class CloudFrequencies(Exhibit):
             holds=max(mce) < 1,
             notes=(
                 f"PointNet of width {self.width} (64 as published), {self.points} points a cloud (1024), {len(train)}"
-                f" training clouds, {self.epochs} epochs (250), {len(test)} test clouds, ModelNet10 (ModelNet40-C in the"
-                " source); both trainings without augmentation; the best epoch on held-out clean clouds is kept",
+                f" training clouds, {self.epochs} epochs (250), {len(test)} test clouds, ModelNet10 (ModelNet40-C in"
+                " the source); both trainings without augmentation; the best epoch on held-out clean clouds is kept",
                 "the corruptions are written here in the style of ModelNet-C, counts as shares of the points; the"
                 " baseline is the plain PointNet of the same seed, so numbers do not compare with the source's",
-                f"the followers take {self.steps} steps; the Fourier-trained network has three sets of batch norms and is"
-                " judged with the clean one",
+                f"the followers take {self.steps} steps; the Fourier-trained network has three sets of batch norms and"
+                " is judged with the clean one",
                 f"the intervals are over {self.seeds} seeds; one test set serves all",
             ),
             pictures=("X30.png",),

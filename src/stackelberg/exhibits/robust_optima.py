@@ -72,7 +72,7 @@ class RobustOptima(Exhibit):
             Measured(name=f"{name}: {words}, mean of {self.seeds} seeds{more}", value=value)
             for name, point in points.items()
             for words, values in zip(("clean", "attacked"), point, strict=True)
-            for more, value in (("", fmean(values)), (", half the 95 % t interval", _half(values)))
+            for more, value in (("", fmean(values)), (", half the 95 % t interval", half_interval(values)))
         ]
         return Outcome(
             measured=tuple(rows),
@@ -109,7 +109,7 @@ class RobustOptima(Exhibit):
             if name == "standard":
                 continue  # far below; its numbers are in the table
             colour = COLOURS[name.split(",")[0]]
-            axes.errorbar(fmean(clean), fmean(robust), _half(robust), _half(clean), "o", color=colour, capsize=3)
+            axes.errorbar(fmean(clean), fmean(robust), half_interval(robust), half_interval(clean), "o", color=colour, capsize=3)
             axes.annotate(name, (fmean(clean), fmean(robust)), (5, 5), textcoords="offset points", fontsize=8)
         axes.set_xlabel("clean accuracy")
         axes.set_ylabel(f"accuracy attacked, linf {self.radius:g}")
@@ -118,7 +118,7 @@ class RobustOptima(Exhibit):
             figure.savefig(part, format="png", dpi=110)
 
 
-def _half(values: list[float]) -> float:
+def half_interval(values: list[float]) -> float:
     """Half the width of the 95 % t interval of the mean; 0 for one value, which has none."""
     if len(values) < 2:
         return 0.0

@@ -38,8 +38,10 @@ _CLOUDS: dict[str, Callable[..., nn.Module]] = {
     "pointnet": PointNet,
     "pointnet-3bn": partial(PointNet, branches=3),
 }
+IMAGE_NAMES = tuple(sorted(_FAMILIES))
+"""The networks for images."""
 CLOUD_NAMES = tuple(sorted(_CLOUDS))
-"""The networks for clouds of points; the others take images."""
+"""The networks for clouds of points."""
 NAMES = tuple(sorted(_FAMILIES | _CLOUDS))
 
 _Count = Annotated[int, Field(ge=1)]
@@ -93,7 +95,7 @@ class Spec(BaseModel):
             raise StackelbergError(f"{source}: {place}{first['msg'].removeprefix('Value error, ')}{value}") from error
         if spec.name not in NAMES:
             raise unknown("model", spec.name, NAMES)
-        if (spec.name in _CLOUDS) != (len(spec.shape) == 2 and spec.shape[-1] == 3):
+        if len(spec.shape) != (2 if spec.name in _CLOUDS else 3) or (len(spec.shape) == 2 and spec.shape[1] != 3):
             takes, others = ("clouds (P, 3)", _FAMILIES) if spec.name in _CLOUDS else ("images (C, H, W)", _CLOUDS)
             raise StackelbergError(
                 f"{source}: the network {spec.name} takes {takes}, got examples of the shape {list(spec.shape)}; for"
@@ -106,12 +108,27 @@ class Spec(BaseModel):
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            size = {} if self.width is None else {"width": self.width}
-            net = (_FAMILIES | _CLOUDS)[self.name](self.classes, self.shape, **size)
+            net = self._family()
         if self.mean is not None and self.std is not None:
             net = Normalized(net, self.mean, self.std)
         object.__setattr__(net, "spec", self)
         return net
+
+    def outline(self) -> nn.Module:
+        """The network without numbers: names and shapes of its weights, and no memory for them."""
+        with torch.device("meta"):
+            net = self._family()
+            return net if self.mean is None or self.std is None else Normalized(net, self.mean, self.std)
+
+    def _family(self) -> nn.Module:
+        size = {} if self.width is None else {"width": self.width}
+        try:
+            return (_FAMILIES | _CLOUDS)[self.name](self.classes, self.shape, **size)
+        except (RuntimeError, TypeError, OverflowError, MemoryError) as error:  # torch's words for too large a tensor
+            raise StackelbergError(
+                f"a network {self.name} of width {self.width or 'as usual'} for {self.classes} classes of"
+                f" {list(self.shape)} cannot be built ({str(error).splitlines()[0]}); pass smaller sizes"
+            ) from error
 
 
 def build(

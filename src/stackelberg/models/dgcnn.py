@@ -1,5 +1,7 @@
 """DGCNN: each point looks at its nearest neighbours, in space and then in features (Wang et al. 2019)."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -82,12 +84,10 @@ class DGCNN(nn.Module):
         k: neighbours, 20 as published.
     """
 
-    def __init__(
-        self, classes: int, shape: tuple[int, ...], width: int = 64, branches: int = 1, k: int = 20
-    ) -> None:
+    def __init__(self, classes: int, shape: tuple[int, ...], width: int = 64, branches: int = 1, k: int = 20) -> None:
         super().__init__()
         sizes = [shape[-1], width, width, 2 * width, 4 * width]
-        self.edges = nn.ModuleList(EdgeConv(a, b, k, branches) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.edges = nn.ModuleList(EdgeConv(a, b, k, branches) for a, b in pairwise(sizes))
         self.joined = nn.Linear(8 * width, 16 * width, bias=False)
         self.joined_norm = point_norm(16 * width, branches)
         self.head = nn.Sequential(

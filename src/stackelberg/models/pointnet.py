@@ -1,5 +1,7 @@
 """PointNet: every point through the same network, then the largest of each feature (Qi, Su, Mo and Guibas 2017)."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +12,7 @@ from stackelberg.models.shapes import Inputs, Logits
 def pointwise(sizes: list[int], branches: int) -> nn.Sequential:
     """fc, batch norm, ReLU for each step of `sizes`, over rows [N, C]."""
     layers: list[nn.Module] = []
-    for before, after in zip(sizes, sizes[1:], strict=False):
+    for before, after in pairwise(sizes):
         layers += [nn.Linear(before, after, bias=False), point_norm(after, branches), nn.ReLU()]
     return nn.Sequential(*layers)
 
@@ -37,9 +39,7 @@ class Largest(nn.Module):
         middle = rows.mean(0)
         apart = rows - middle
         spread = apart.T @ apart / len(rows)
-        return torch.relu(
-            normed_by(self.norm, chosen, weight @ middle, ((weight @ spread) * weight).sum(1), len(rows))
-        )
+        return torch.relu(normed_by(self.norm, chosen, weight @ middle, ((weight @ spread) * weight).sum(1), len(rows)))
 
 
 class Alignment(nn.Module):

@@ -1,9 +1,9 @@
 """Can clouds be published so that nobody learns from them?  Availability poisons in three dimensions.
 
-The leader moves the training clouds a little, the follower trains on them; the leader wants the follower wrong on clean
-clouds. Error-minimising noise (Huang et al. 2021) makes the training loss small without the shape; error-maximising
-noise (Fowl et al. 2021) shows another class's features; feature collision (FC-EM, Zhu, Miao, Dong and Gao 2024) lets the
-features of each class fall together, and so can pay the Chamfer distance without degenerating.
+The leader moves the training clouds a little, the follower trains on them; the leader wants the follower wrong on
+clean clouds. Error-minimising noise (Huang et al. 2021) makes the training loss small without the shape;
+error-maximising noise (Fowl et al. 2021) shows another class's features; feature collision (FC-EM, Zhu, Miao, Dong and
+Gao 2024) lets the features of each class fall together, and so can pay the Chamfer distance without degenerating.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""What does an attack look like?  A few fallen examples: x, the difference, x', and what the model saw in each."""
+"""What does an attack look like?  A few fallen examples: x, the difference, x', and what the model saw in each.
+
+Images are PNG; clouds are SVG from three sides: seen from the front, from the right, and from above.
+"""
 
 import base64
 import io
@@ -10,12 +13,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from stackelberg.attacks import SuiteResult, untouched
+from stackelberg.report.clouds import pictures_of_cloud
 from stackelberg.threat import Ball
 
 
 @dataclass(frozen=True)
 class Fallen:
-    """One fallen example; pictures as PNG in base64, classes by number."""
+    """One fallen example; pictures in base64, classes by number."""
 
     index: int
     label: int
@@ -33,8 +37,11 @@ class Fallen:
 def fallen(
     model: nn.Module, x: Tensor, y: Tensor, result: SuiteResult, index: tuple[int, ...], ball: Ball, count: int
 ) -> tuple[Fallen, ...]:
-    """Up to `count` fallen examples of a batch of images [B, C, H, W] with one or three channels, varied in class."""
-    if x.dim() != 4 or x.shape[1] not in (1, 3):
+    """Up to `count` fallen examples of a batch, varied in class.
+
+    The batch holds images [B, C, H, W] with one or three channels, or clouds [B, P, 3]; of others nothing is shown.
+    """
+    if not (x.dim() == 3 and x.shape[2] == 3) and not (x.dim() == 4 and x.shape[1] in (1, 3)):
         return ()
     broken = (result.broken_by >= 0).nonzero()[:, 0].tolist()
     chosen = torch.tensor(varied([int(y[i]) for i in broken], count), dtype=torch.long)
@@ -47,7 +54,8 @@ def fallen(
     distance = ball.distance(result.x_adv[places], x[places])
     shown = []
     for row, place in enumerate(places.tolist()):
-        image, difference, moved, amplified = _pictures(x[place], result.x_adv[place], ball)
+        draw = pictures_of_cloud if x.dim() == 3 else _pictures
+        image, difference, moved, amplified = draw(x[place], result.x_adv[place], ball)
         shown.append(
             Fallen(
                 index=index[place],

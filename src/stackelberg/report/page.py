@@ -10,6 +10,7 @@ from markupsafe import Markup
 from stackelberg.errors import StackelbergError
 from stackelberg.files import write_text
 from stackelberg.report import pictures
+from stackelberg.report.clouds import is_drawing
 from stackelberg.report.records import Report
 from stackelberg.report.words import percent, radius_words, threat_words
 from stackelberg.threat import Ball, mcnemar
@@ -52,6 +53,9 @@ def _templates() -> Environment:
         "proof": lambda name: _explained(name, _PROOFS),
         "thousands": lambda number: f"{number:,}".replace(",", _NARROW),
         "headline": headline,
+        "thing": thing,
+        "things": lambda report: thing(report) + "s",
+        "drawn": is_drawing,
         "moved_by": lambda item, report: radius_words(report.threat.norm, item.distance, report.threat.high),
     }
     return found
@@ -60,6 +64,11 @@ def _templates() -> Environment:
 def _ball(report: Report) -> Ball:
     threat = report.threat
     return Ball(threat.norm, threat.radius, threat.low, threat.high)
+
+
+def thing(report: Report) -> str:
+    """What one example is: "image" or "cloud"."""
+    return "cloud" if len(report.data.shape) == 2 else "image"
 
 
 def _explained(name: str, known: Mapping[str, str]) -> str:

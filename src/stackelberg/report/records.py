@@ -99,7 +99,7 @@ class CurvePoint(Record):
 
 
 class Exhibit(Record):
-    """One example that fell: pictures as PNG in base64.
+    """One example that fell: pictures in base64, PNG of images and SVG of clouds.
 
     Attributes:
         index: in the data set.
@@ -109,7 +109,7 @@ class Exhibit(Record):
         attack: which attack found x'.
         distance: ||x' - x|| in the threat's norm.
         image: x.
-        difference: x' - x around mid-grey, multiplied by `amplified`.
+        difference: x' - x around mid-grey, multiplied by `amplified`; of a cloud the way of each point, so multiplied.
         moved: x', rounded to 8 bits for display.
         amplified: factor of the difference picture.
     """

@@ -27,15 +27,16 @@ def radius_words(norm: str, radius: float, high: float = 1.0) -> str:
 
 
 def threat_words(ball: Ball) -> str:
-    """The adversary in words.
+    """The adversary in words; a ball whose box reaches below 0 is one of clouds, as images begin at 0.
 
     >>> threat_words(Ball("linf", 8 / 255))
     'an adversary who may change every pixel value by up to 8/255'
     """
     radius = radius_words(ball.norm, ball.radius, ball.high)
+    value, thing = ("coordinate", "a cloud") if ball.low < 0 else ("pixel value", "an image")
     return {
-        "linf": f"an adversary who may change every pixel value by up to {radius}",
-        "l2": f"an adversary who may move an image by a Euclidean distance of up to {radius}",
-        "l1": f"an adversary who may change pixel values by up to {radius} in total",
-        "l0": f"an adversary who may change any {radius} pixel values at will",
+        "linf": f"an adversary who may change every {value} by up to {radius}",
+        "l2": f"an adversary who may move {thing} by a Euclidean distance of up to {radius}",
+        "l1": f"an adversary who may change {value}s by up to {radius} in total",
+        "l0": f"an adversary who may change any {radius} {value}s at will",
     }[ball.norm]

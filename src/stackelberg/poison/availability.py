@@ -12,6 +12,7 @@ from torch import Tensor
 from stackelberg.data import Dataset
 from stackelberg.errors import StackelbergError
 from stackelberg.games.processes import launch
+from stackelberg.poison.clouds import availability_of_clouds
 from stackelberg.poison.generator import Generator
 from stackelberg.poison.grid import Grid
 from stackelberg.poison.methods import method as named
@@ -153,12 +154,16 @@ def poisoner(
 def availability(
     train: Dataset, ball: Ball, method: str = "gue", *, fit: int | None = None, seed: int = 0, device: str = "auto",
     progress: bool = False, **settings: Any,
-) -> Poisoned:  # fmt: skip
+) -> Poisoned | Any:  # fmt: skip
     """The training set moved so that who trains on it learns little of the clean images: same shape, bytes, labels.
 
     Every image stays in `ball` after it is rounded to 8 bits, as the rounding is part of every method's optimisation.
-    The arguments are those of `poisoner`, which see.
+    The arguments are those of `poisoner`, which see. Clouds of points have methods of their own, for example "fc-em":
+    see `availability_of_clouds`, which gives back a plain data set.
     """
+    if train.cloud:
+        part = train if fit is None else train.take(fit)
+        return availability_of_clouds(part, ball, method, seed=seed, device=str(launch(device).device), **settings)
     rule = poisoner(train, ball, method, fit=fit, seed=seed, device=device, progress=progress, **settings)
     poisoned, moves = moving(rule, train)
     return Poisoned(poisoned.x, train.y, train.classes, train.name, rule, moves, method)

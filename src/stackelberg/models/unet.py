@@ -27,15 +27,16 @@ class UNet(nn.Module):
     The last layer is a 1x1 convolution with batch norm before the tanh, so that the whole range of the answer is used
     from the start (Liu, Wang and Gao 2024, after Ronneberger, Fischer and Brox 2015). With `classes` two learned coarse
     maps of each label are added, to the coarsest features and, interpolated, to the answer before the tanh. The second
-    begins as normal numbers, so that labels can be told apart from the start.
+    begins as normal numbers of deviation `spoken`: with 0 nothing tells the labels apart at the start.
 
     Args:
         shape: (C, H, W) of an image, any size of at least 4 pixels.
         width: w, 64 in the paper.
         classes: K, how many labels it may be told; 0 for a network that sees the image alone.
+        spoken: see above.
     """
 
-    def __init__(self, shape: Shape, width: int = 64, classes: int = 0) -> None:
+    def __init__(self, shape: Shape, width: int = 64, classes: int = 0, spoken: float = 1.5) -> None:
         super().__init__()
         if len(shape) != 3 or min(shape[1:]) < 4:
             raise StackelbergError(f"a U-Net needs images [C, H, W] of at least 4x4 pixels, got {list(shape)}")
@@ -47,7 +48,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(_Pair(after + before, before) for before, after in reversed(list(pairwise(widths))))
         side = [max(1, length // 2**halvings) for length in shape[1:]]
         self.inner_label = nn.Parameter(torch.randn(classes, widths[-1], *side))
-        self.outer_label = nn.Parameter(1.5 * torch.randn(classes, shape[0], *side))
+        self.outer_label = nn.Parameter(spoken * torch.randn(classes, shape[0], *side))
         self.last = nn.Sequential(nn.Conv2d(width, shape[0], 1, bias=False), nn.BatchNorm2d(shape[0]))
 
     def forward(self, x: Float[Tensor, "B C H W"], y: Int64[Tensor, " B"] | None = None) -> Float[Tensor, "B C H W"]:

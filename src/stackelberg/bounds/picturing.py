@@ -14,7 +14,7 @@ _COLOURS = {"theorem": "#1f5fa8", "estimate": "#a86a00"}
 
 
 def draw(rows: list[Compared], title: str, path: str | os.PathLike[str]) -> None:
-    """Write the picture, SVG or PNG by the name's ending; values beyond the axis stand at its end, with their number."""
+    """Write the picture, SVG or PNG by the name's ending; values beyond the axis stand at its end."""
     figure = Figure(figsize=(9, 1.4 + 0.36 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(rows):

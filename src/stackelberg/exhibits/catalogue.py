@@ -21,8 +21,11 @@ from stackelberg.exhibits.memorized import Memorized
 from stackelberg.exhibits.one_step import OneStep
 from stackelberg.exhibits.robust_optima import RobustOptima
 from stackelberg.exhibits.separated import Separated
+from stackelberg.exhibits.stability_fails import StabilityFails
 from stackelberg.exhibits.too_narrow import TooNarrow
 from stackelberg.exhibits.two_neurons import TwoNeurons
+from stackelberg.exhibits.uniform_fails import UniformFails
+from stackelberg.exhibits.width_and_samples import WidthAndSamples
 
 EXHIBITS: dict[str, type[Exhibit]] = {
     exhibit.id: exhibit
@@ -41,6 +44,9 @@ EXHIBITS: dict[str, type[Exhibit]] = {
         LipschitzMemorized,
         TooNarrow,
         TwoNeurons,
+        UniformFails,
+        StabilityFails,
+        WidthAndSamples,
         ByHeart,
         Generalized,
         DoubleDescent,

@@ -159,9 +159,10 @@ def availability(
 
     Every image stays in `ball` after it is rounded to 8 bits, as the rounding is part of every method's optimisation.
     The arguments are those of `poisoner`, which see. Clouds of points have methods of their own, for example "fc-em":
-    see `availability_of_clouds`, which gives back a plain data set.
+    which takes the place of "gue" there: see `availability_of_clouds`, which gives back a plain data set.
     """
     if train.cloud:
+        method = "fc-em" if method == "gue" else method
         part = train if fit is None else train.take(fit)
         return availability_of_clouds(part, ball, method, seed=seed, device=str(launch(device).device), **settings)
     rule = poisoner(train, ball, method, fit=fit, seed=seed, device=device, progress=progress, **settings)

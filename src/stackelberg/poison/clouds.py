@@ -241,26 +241,3 @@ def _reprice(state: _Poisoning, goal: Float[Tensor, " N"]) -> None:
     factor = torch.where(easy, 1.05, 1 / 1.05)
     most = state.plan.beta * state.x.shape[1]
     state.prices = (state.prices * factor).clamp(0.01 * most, most)
-
-
-def mean_chamfer(poisoned: Float[Tensor, "N P 3"], clean: Float[Tensor, "N P 3"]) -> float:
-    """The Chamfer distance of all pairs, on average, in squared units of the points."""
-    parts = zip(poisoned.split(256), clean.split(256), strict=True)
-    return float(torch.cat([chamfer(a, b) for a, b in parts]).mean())
-
-
-def scaled_to(poisoned: Dataset, clean: Dataset, distance: float, *, rounds: int = 12) -> Dataset:
-    """The same poison with its moves lengthened or shortened by one factor, to a mean Chamfer distance.
-
-    So two poisons can be compared at the same price. The factor is found by bisection in [0, 16].
-    """
-    low, high = 0.0, 16.0
-    delta = poisoned.x - clean.x
-    few = slice(None, None, max(1, len(clean) // 512))
-    for _ in range(rounds):
-        middle = (low + high) / 2 if low else high / 4
-        if mean_chamfer(clean.x[few] + middle * delta[few], clean.x[few]) < distance:
-            low = middle
-        else:
-            high = middle
-    return replace(poisoned, x=clean.x + (low + high) / 2 * delta)

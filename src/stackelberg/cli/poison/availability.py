@@ -7,6 +7,7 @@ import typer
 
 from stackelberg.cli import options
 from stackelberg.cli.output import show
+from stackelberg.cli.poison import clouds
 from stackelberg.errors import StackelbergError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def command(
         str,
         typer.Option(
             help="gue, deepconfuse, em, robust-em, max, max-targeted, hypocritical, lsp, cuda, or noise as a control."
+            " For clouds of points: fc-em (which takes the place of gue), reg-em, em, ap or ap-t."
         ),
     ] = "gue",
     out: Annotated[Path, typer.Option("--out", help="Directory to write to.")] = Path("poisoned"),
@@ -36,6 +38,7 @@ def command(
         int, typer.Option("--fit", min=2, help="Learn on so many random examples; all are protected.")
     ] = 10000,
     n: Annotated[int | None, typer.Option("--n", min=1, help="Protect only the first so many examples.")] = None,
+    points: options.Points = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A field of the method, for example --set epochs=20.")
     ] = None,
@@ -52,6 +55,7 @@ def command(
     \b
     Example:
       stackelberg poison availability --data cifar10 --eps 8/255 --method gue --out poisoned
+      stackelberg poison availability --data modelnet10 --method fc-em --eps 0.08 --out poisoned-clouds
       stackelberg poison availability --data new.parquet --apply poisoned/generator.safetensors --out more
     """
     from stackelberg import data as sets
@@ -60,6 +64,9 @@ def command(
     from stackelberg.threat import Ball, parse_radius
 
     settings = _settings(set_ or [])
+    if apply is None and clouds.holds_clouds(data):
+        clouds.protect(data, eps, norm, method, out, n, points, settings, seed, device, json)
+        return
     if apply is not None and settings:
         raise StackelbergError("--set changes how a method learns, and --apply learns nothing; leave one of them out")
     source = sets.Stream(data, "train", rows)

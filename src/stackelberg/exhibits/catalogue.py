@@ -20,8 +20,10 @@ from stackelberg.exhibits.marked import MarkedData
 from stackelberg.exhibits.memorized import Memorized
 from stackelberg.exhibits.one_step import OneStep
 from stackelberg.exhibits.robust_optima import RobustOptima
+from stackelberg.exhibits.robust_overfitting import RobustOverfitting
 from stackelberg.exhibits.separated import Separated
 from stackelberg.exhibits.stability_fails import StabilityFails
+from stackelberg.exhibits.shifted_tests import ShiftedTests
 from stackelberg.exhibits.too_narrow import TooNarrow
 from stackelberg.exhibits.two_neurons import TwoNeurons
 from stackelberg.exhibits.uniform_fails import UniformFails
@@ -39,6 +41,7 @@ EXHIBITS: dict[str, type[Exhibit]] = {
         Disguises,
         RobustOptima,
         ConvexNash,
+        RobustOverfitting,
         Separated,
         Memorized,
         LipschitzMemorized,
@@ -50,6 +53,7 @@ EXHIBITS: dict[str, type[Exhibit]] = {
         ByHeart,
         Generalized,
         DoubleDescent,
+        ShiftedTests,
     )
 }
 

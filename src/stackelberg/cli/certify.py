@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stackelberg.cli import options
+from stackelberg.cli import options, voting
 from stackelberg.cli.output import show
 from stackelberg.cli.progress import Ticker
 from stackelberg.errors import StackelbergError
@@ -45,6 +45,11 @@ def command(
     model: Annotated[str | None, typer.Option(help="The network whose weights a .safetensors file holds.")] = None,
     width: Annotated[int | None, typer.Option(min=1, help="Of that network; its standard one if left out.")] = None,
     split: Annotated[str, typer.Option(help="Of the data: test or train.")] = "test",
+    poison: Annotated[
+        bool, typer.Option("--poison", help="Against poison in the training data: train a vote of networks instead.")
+    ] = False,
+    partitions: Annotated[int, typer.Option(min=2, help="Networks of the vote, each on its part of the data.")] = 50,
+    epochs: Annotated[int, typer.Option(min=1, help="Of each of their trainings.")] = 10,
     out: Annotated[Path | None, typer.Option("--out", help="Directory, or with --vnnlib the file, to write.")] = None,
     seed: options.Seed = 0,
     json: options.Json = False,
@@ -53,14 +58,21 @@ def command(
 
     Examples: each is broken (an attack found a point), proved (by the method) or open; certificate.json in --out lists
     them, and stackelberg check verifies it by other methods. Property: prints sat with a counterexample that
-    onnxruntime confirms, unsat, or unknown.
+    onnxruntime confirms, unsat, or unknown. Poison: --poison trains a vote of networks on parts of the training data
+    that a hash decides, and proves how many poisoned training examples leave each answer as it is.
 
     \b
     Example:
       stackelberg certify runs/a --data mnist --eps 0.1 --n 100 --method crown --out runs/a/certify
       stackelberg certify runs/a --data mnist --eps 0.5 --norm l2 --method smoothing
       stackelberg certify --onnx net.onnx --vnnlib property.vnnlib --timeout 120 --out result.txt
+      stackelberg certify --poison --data mnist --partitions 50 --model small-cnn --width 8 --out vote
     """
+    if poison:
+        if source is not None or onnx is not None or vnnlib is not None or data is None:
+            raise StackelbergError("--poison trains its own networks: pass --data, and no network, --onnx or --vnnlib")
+        voting.certify(data, split, model or "small-cnn", width, partitions, epochs, n, out or Path("vote"), seed, json)
+        return
     if onnx is not None or vnnlib is not None:
         if onnx is None or vnnlib is None or source is not None:
             raise StackelbergError(

@@ -36,7 +36,8 @@ def command(
     from stackelberg.certify.checking import check, read_certificate
     from stackelberg.cli.audit import asked_network
 
-    import_module("stackelberg.memorize")  # which has a kind of its own
+    for room in ("memorize", "poison"):  # which have kinds of their own
+        import_module(f"stackelberg.{room}")
     document = read_certificate(certificate)
     source = model or document.model.source
     if model is None and ":" in source and not Path(source).exists():

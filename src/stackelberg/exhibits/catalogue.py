@@ -5,7 +5,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from stackelberg.errors import StackelbergError, unknown
+from stackelberg.exhibits.aimed import Aimed
 from stackelberg.exhibits.any_label import AnyLabel
+from stackelberg.exhibits.backdoored import Backdoors
 from stackelberg.exhibits.bracket import Bracket
 from stackelberg.exhibits.by_heart import ByHeart
 from stackelberg.exhibits.convex_nash import ConvexNash
@@ -19,23 +21,29 @@ from stackelberg.exhibits.lipschitz_memorized import LipschitzMemorized
 from stackelberg.exhibits.marked import MarkedData
 from stackelberg.exhibits.memorized import Memorized
 from stackelberg.exhibits.one_step import OneStep
+from stackelberg.exhibits.other_pictures import OtherPictures
 from stackelberg.exhibits.robust_optima import RobustOptima
 from stackelberg.exhibits.robust_overfitting import RobustOverfitting
 from stackelberg.exhibits.separated import Separated
-from stackelberg.exhibits.stability_fails import StabilityFails
 from stackelberg.exhibits.shifted_tests import ShiftedTests
+from stackelberg.exhibits.stability_fails import StabilityFails
 from stackelberg.exhibits.too_narrow import TooNarrow
 from stackelberg.exhibits.two_neurons import TwoNeurons
+from stackelberg.exhibits.unavoidable import Unavoidable
 from stackelberg.exhibits.uniform_fails import UniformFails
 from stackelberg.exhibits.width_and_samples import WidthAndSamples
 
 EXHIBITS: dict[str, type[Exhibit]] = {
     exhibit.id: exhibit
     for exhibit in (
+        Aimed,
+        Backdoors,
         MarkedData,
         OneStep,
         AnyLabel,
         FewPixels,
+        OtherPictures,
+        Unavoidable,
         FourCells,
         Bracket,
         Disguises,

@@ -1,10 +1,12 @@
-"""How is a file written? Whole or not at all."""
+"""How is a file written?  Whole or not at all; and how is a text read that nobody may have checked?"""
 
 import contextlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from stackelberg.errors import StackelbergError
 
@@ -44,3 +46,15 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write `text` to `path`, whole or not at all."""
     with replacing(path) as scratch:
         scratch.write_text(text, encoding="utf-8")
+
+
+def from_json(text: str | bytes) -> Any:
+    """The value that a text of JSON stands for.
+
+    Raises:
+        ValueError: it is no JSON, or nests deeper than Python can follow.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it nests too deeply") from error

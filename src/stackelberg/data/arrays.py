@@ -1,5 +1,6 @@
 """Images and labels in a NumPy .npz file: x and y, or x_train, y_train, x_test, y_test."""
 
+import math
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -12,6 +13,11 @@ import torch
 from stackelberg.data.dataset import Dataset, empty_class
 from stackelberg.errors import StackelbergError
 
+_DAMAGED = (
+    OSError, ValueError, EOFError, KeyError, TypeError, OverflowError, RecursionError, SyntaxError, AttributeError,
+    NotImplementedError, RuntimeError, MemoryError, UserWarning, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What numpy and zipfile raise over the contents of a damaged archive."""
 _KEYS = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
 
 
@@ -50,7 +56,7 @@ def _opened(path: Path) -> Iterator["np.lib.npyio.NpzFile"]:
                 raise ValueError("it is a single array")
             with archive:
                 yield archive
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGED as error:
         if isinstance(error, StackelbergError):
             raise
         raise StackelbergError(
@@ -60,8 +66,8 @@ def _opened(path: Path) -> Iterator["np.lib.npyio.NpzFile"]:
 
 def _read(path: Path, keys: tuple[str, str], all_labels: list[str]) -> Dataset:
     with _opened(path) as archive:
-        x, y = archive[keys[0]], archive[keys[1]]
-        others = [_labels(archive[name], f"{path}: {name}") for name in all_labels]
+        x, y = _array(archive, keys[0]), _array(archive, keys[1])
+        others = [_labels(_array(archive, name), f"{path}: {name}") for name in all_labels]
     present = np.unique(np.concatenate(others))
     for expected, label in enumerate(present[present >= 0]):
         if label != expected:
@@ -69,6 +75,22 @@ def _read(path: Path, keys: tuple[str, str], all_labels: list[str]) -> Dataset:
     names = [str(label) for label in present[present >= 0]]
     labels = _labels(y, f"{path}: {keys[1]}")
     return Dataset(torch.from_numpy(_images(x, f"{path}: {keys[0]}")), torch.from_numpy(labels), names, str(path))
+
+
+def _array(archive: "np.lib.npyio.NpzFile", name: str) -> np.ndarray:
+    """A member, once its header announces no more than it holds: what is announced is what numpy allocates."""
+    assert archive.zip is not None
+    member = next(known for known in archive.zip.namelist() if known in (name, f"{name}.npy"))
+    with archive.zip.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, kind = read(file)
+        held = archive.zip.getinfo(member).file_size - file.tell()
+        if kind.hasobject:
+            raise ValueError(f"{name} holds Python objects, which are pickles")
+        if min(shape, default=0) < 0 or math.prod(shape) * kind.itemsize > held:
+            raise ValueError(f"{name} announces {kind} {list(shape)} and holds {held} bytes")
+    return archive[name]
 
 
 def _labels(y: np.ndarray, called: str) -> np.ndarray:

@@ -18,7 +18,7 @@ import torch
 from stackelberg.data.dataset import Dataset, empty_class
 from stackelberg.data.decode import decode, encode_png
 from stackelberg.errors import StackelbergError
-from stackelberg.files import replacing
+from stackelberg.files import from_json, replacing
 
 _LABELS = ("label", "labels", "fine_label", "target", "class", "y")
 
@@ -159,21 +159,21 @@ def stream_parquet(
 def _schema(path: Path) -> pa.Schema:
     try:
         return pq.read_schema(path)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise _broken(path, error) from error
 
 
 def _opened(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise _broken(path, error) from error
 
 
 def _read_table(path: Path, columns: list[str] | None) -> pa.Table:
     try:
         return pq.ParquetFile(path).read(columns)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise _broken(path, error) from error
 
 
@@ -194,7 +194,7 @@ def _label_column(schema: pa.Schema, source: str) -> str:
             return name
     fits = [field.name for field in schema if pa.types.is_integer(field.type)]
     fits = fits or [field.name for field in schema if pa.types.is_string(field.type)]
-    if len(fits) == 1:
+    if len(fits) == 1 and schema.names.count(fits[0]) == 1:
         return fits[0]
     raise StackelbergError(
         f"{source} has no clear label column (it has {_described(schema)}); name the column of class numbers 'label'"
@@ -237,7 +237,7 @@ def _image_column(schema: pa.Schema, source: str) -> str:
 def _recorded_names(schema: pa.Schema, column: str) -> list[str] | None:
     """The class names that the schema's metadata records for a label column, or None."""
     try:
-        info = json.loads((schema.metadata or {})[b"huggingface"])
+        info = from_json((schema.metadata or {})[b"huggingface"])
         names = info["info"]["features"][column]["names"]
     except (KeyError, TypeError, ValueError):
         return None

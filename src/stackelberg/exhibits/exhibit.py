@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from stackelberg.errors import StackelbergError
 from stackelberg.files import write_text
@@ -87,6 +87,18 @@ class Result(Record):
     command: str
     environment: Environment
 
+    @field_validator("networks")
+    @classmethod
+    def _known(cls, used: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        for network in used:
+            if missing := {"name", "weights", "game", "model", "epochs", "seed"} - set(network):
+                raise ValueError(f"a network's record has no {min(missing)}")
+            if not all(isinstance(network[key], dict | None) for key in ("game", "model")):
+                raise ValueError("a network's game and model must be records")
+            if not isinstance(network["weights"], str | None):
+                raise ValueError("a network's weights must be named by a digest")
+        return used
+
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write the result, whole or not at all."""
         write_text(path, self.model_dump_json(by_alias=True, indent=1) + "\n")
@@ -100,7 +112,7 @@ class Result(Record):
         """
         try:
             return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValidationError) as error:
+        except (OSError, UnicodeDecodeError, ValidationError) as error:
             raise StackelbergError(f"{path} is no {SCHEMA} result; reproduce it with --force") from error
 
 

@@ -31,7 +31,7 @@ def _section(result: Result) -> str:
         "|---|---|---|---|",
         *(_row(measured) for measured in result.outcome.measured),
         "",
-        *(f"- {note[0].upper()}{note[1:]}." for note in result.outcome.notes),
+        *(f"- {note[:1].upper()}{note[1:]}." for note in result.outcome.notes),
         *(f"- Network {used['name']}: {_network(used)}." for used in result.networks),
         f"- `{result.command}` ({settings}); {where.created[:10]}, {where.seconds:.0f} s on {where.processor}"
         f" ({where.device}), torch {where.torch}, stackelberg {where.stackelberg}.",

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stackelberg.errors import StackelbergError
-from stackelberg.files import replacing, write_text
+from stackelberg.files import from_json, replacing, write_text
 
 STATE, PREVIOUS, RECORD = "state.safetensors", "state-previous.safetensors", "run.json"
 
@@ -55,7 +55,7 @@ def read(path: Path) -> Snapshot:
         metadata = file.metadata() or {}
         if "plain" not in metadata:
             raise SafetensorError("no training state inside")
-        return Snapshot({name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["plain"]))  # noqa: SIM118
+        return Snapshot({name: file.get_tensor(name) for name in file.keys()}, from_json(metadata["plain"]))  # noqa: SIM118
 
 
 def newest(folder: Path) -> tuple[Snapshot | None, str | None]:
@@ -129,6 +129,9 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        record = from_json(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError(f"it holds a {type(record).__name__}")
+        return record
+    except (OSError, ValueError) as error:
         raise StackelbergError(f"{path} is no valid JSON ({error}); start again with another --out") from None

@@ -13,7 +13,7 @@ from stackelberg.certify.checking import KINDS, Judgement, Kind
 from stackelberg.certify.document import DataSource, Document, ModelSource, Record, example_digest, head
 from stackelberg.data import Dataset
 from stackelberg.errors import StackelbergError
-from stackelberg.files import replacing, write_text
+from stackelberg.files import from_json, replacing, write_text
 from stackelberg.memorize.compact import Compact, Reading
 from stackelberg.models.black_box import BlackBox
 from stackelberg.models.stored import FOLDERS
@@ -65,7 +65,7 @@ def recall(folder: str | os.PathLike[str]) -> Compact:
     """
     path = Path(folder) / RECORD
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = from_json(path.read_text(encoding="utf-8"))
         if fields["schema"] != SCHEMA:
             raise ValueError(f"schema {fields['schema']!r}")
         read = fields["reading"]

@@ -1,6 +1,7 @@
 """Which memorizers are there, and how is one written to a folder and read again?"""
 
 import json
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,10 +14,10 @@ from safetensors.torch import save as write_tensors
 from torch import Tensor
 
 from stackelberg.errors import StackelbergError, unknown
-from stackelberg.files import replacing, write_text
+from stackelberg.files import from_json, replacing, write_text
 from stackelberg.memorize.generalizable import GeneralizableMemorizer, generalizable
 from stackelberg.memorize.lipschitz import LipschitzMemorizer, lipschitz
-from stackelberg.memorize.memorizer import Memorizer
+from stackelberg.memorize.memorizer import Memorizer, checked
 from stackelberg.memorize.optimal import OptimalMemorizer, optimal
 from stackelberg.memorize.separation import Separation
 from stackelberg.models.weights import read_weights
@@ -88,17 +89,36 @@ def load(folder: str | os.PathLike[str]) -> Memorizer:
     """
     path = Path(folder) / RECORD
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = from_json(path.read_text(encoding="utf-8"))
         if fields["schema"] != SCHEMA:
             raise ValueError(f"schema {fields['schema']!r}")
         kind, norm, radius = fields["kind"], fields["norm"], float(fields["radius"])
         shape = tuple(int(size) for size in fields["shape"])
         value, (i, j) = float(fields["separation"]["value"]), fields["separation"]["pair"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        apart = Separation(value, (int(i), int(j)), norm, None, None, None)
+        if (
+            norm not in ("linf", "l2", "l1")
+            or min(shape, default=0) < 1
+            or not (0 <= radius < math.inf and 0 < value < math.inf)
+        ):
+            raise ValueError(f"norm {norm!r}, shape {list(shape)}, radius {radius}, separation {value}")
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise StackelbergError(f"{path} is missing or no {SCHEMA} record ({error}); memorize again") from error
-    if kind not in KINDS:
-        raise unknown("kind of memorizer", kind, KINDS)
-    tensors = read_weights(Path(folder) / POINTS)
-    points, labels = (tensors[name].numpy() for name in ("points", "labels"))
-    apart = Separation(value, (int(i), int(j)), norm, None, None, None)
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise unknown("kind of memorizer", str(kind), KINDS)
+    points, labels = _stored(Path(folder) / POINTS, math.prod(shape))
     return KINDS[kind].type(points, labels, shape, norm, radius, apart)
+
+
+def _stored(path: Path, size: int) -> tuple[NDArray, NDArray[np.int64]]:
+    """(points [N, size], labels [N]) as `save` wrote them."""
+    tensors = read_weights(path)
+    if missing := {"points", "labels"} - set(tensors):
+        raise StackelbergError(f"{path} has no tensor {min(missing)!r}; memorize again")
+    points, labels = tensors["points"], tensors["labels"]
+    if points.dtype not in (torch.uint8, torch.float64) or points.dim() != 2 or points.shape[1] != size:
+        raise StackelbergError(
+            f"{path}: points are {points.dtype} {list(points.shape)}, the record needs uint8 or float64 [N, {size}];"
+            " memorize again"
+        )
+    return checked(points, labels)

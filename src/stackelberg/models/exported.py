@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from stackelberg.errors import StackelbergError
+from stackelberg.files import from_json
 
 _MODEL = "models/model.json"
 _CONFIGS = {
@@ -109,7 +110,7 @@ def _records(path: Path) -> dict[str, bytes]:
 
 
 def _object(data: bytes) -> dict[str, Any]:
-    value = json.loads(data)
+    value = from_json(data)
     if not isinstance(value, dict):
         raise ValueError("a JSON object was expected")
     return value
@@ -213,7 +214,7 @@ def _is_arithmetic(node: ast.AST) -> bool:
 def _is_tree(text: str) -> bool:
     """A nesting of tuples, lists and dictionaries, as torch writes it."""
     try:
-        _, root = json.loads(text)
+        _, root = from_json(text)
         return all(kind in (None, "builtins.tuple", "builtins.list", "builtins.dict") for kind in _kinds(root))
     except (ValueError, TypeError, KeyError, RecursionError):
         return False

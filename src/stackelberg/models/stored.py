@@ -1,6 +1,5 @@
 """Which network is this, and is its file safe to load?  From whatever the user has: a run, weights, a program, code."""
 
-import json
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -11,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from stackelberg.errors import StackelbergError
+from stackelberg.files import from_json
 from stackelberg.models.catalogue import NAMES, Spec
 from stackelberg.models.exported import load_exported
 from stackelberg.models.imported import load_function
 from stackelberg.models.onnx_file import ENDINGS
 from stackelberg.models.onnx_network import load_onnx
-from stackelberg.models.weights import check_finite, put, read_spec, read_weights
+from stackelberg.models.weights import check_finite, fits, put, read_spec, read_weights
 
 RUN, BEST, LAST = "run.json", "best.safetensors", "last.safetensors"
 FOLDERS: dict[str, Callable[[Path], nn.Module]] = {}
@@ -131,6 +131,7 @@ def _built(tensors: dict[str, Tensor], spec: Spec, path: Path) -> nn.Module:
     """The network of a record with a file's weights; a normalisation that lies among the weights is taken from them."""
     if spec.mean is None and {"mean", "std"} <= set(tensors):
         spec = spec.model_copy(update={key: tuple(tensors[key].flatten().tolist()) for key in ("mean", "std")})
+    fits(tensors, spec.outline(), str(path))  # before a record that lies about its size takes the memory for it
     model = spec.build(seed=0)
     put(tensors, model, str(path))
     return model
@@ -154,7 +155,7 @@ def _run(folder: Path, asked: dict[str, Any]) -> nn.Module:
 def _recorded(path: Path) -> Spec:
     """The network that a run's record names."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = from_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise StackelbergError(
             f"{path.parent} is no run: it has no {path.name}; pass a directory that training wrote"

@@ -1,6 +1,5 @@
 """A VAE in a file: a safetensors file with the record that builds it again, nothing that can run."""
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import save as write_tensors
 
 from stackelberg.errors import StackelbergError
-from stackelberg.files import replacing
+from stackelberg.files import from_json, replacing
 from stackelberg.models.vae import VAE
 from stackelberg.models.weights import put, read_weights
 
@@ -51,7 +50,7 @@ def load_vae(path: str | os.PathLike[str]) -> VAE:
     tensors = read_weights(path)
     with path.open("rb") as file:
         header = file.read(int.from_bytes(file.read(8), "little"))
-    record = json.loads(header).get("__metadata__", {}).get("vae")
+    record = from_json(header).get("__metadata__", {}).get("vae")
     if record is None:
         raise StackelbergError(
             f"{path} holds no VAE (its header has no record of one); pass a file that save_vae wrote"

@@ -1,7 +1,6 @@
 """Weights in a safetensors file: numbers and names, nothing that can run."""
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from safetensors.torch import save as write_tensors
 from torch import Tensor, nn
 
 from stackelberg.errors import StackelbergError
-from stackelberg.files import replacing
+from stackelberg.files import from_json, replacing
 from stackelberg.models.catalogue import Spec, spec_of
 
 _WRAPPERS = ("module.", "_orig_mod.")  # how torch names the inside of a parallel or compiled network
@@ -72,7 +71,7 @@ def read_spec(path: Path) -> Spec | None:
         size = int.from_bytes(file.read(8), "little")
         header = file.read(min(size, 1 << 26))
     try:
-        record = json.loads(header).get("__metadata__", {}).get("spec")
+        record = from_json(header).get("__metadata__", {}).get("spec")
     except (ValueError, AttributeError):
         return None
     return Spec.read(_fields(record, str(path)), str(path)) if record else None
@@ -80,6 +79,13 @@ def read_spec(path: Path) -> Spec | None:
 
 def put(tensors: Mapping[str, Tensor], model: nn.Module, source: str) -> None:
     """Put weights into a model whose names and shapes they must match exactly."""
+    fits(tensors, model, source)
+    check_finite(tensors, source)
+    model.load_state_dict(dict(tensors))
+
+
+def fits(tensors: Mapping[str, Tensor], model: nn.Module, source: str) -> None:
+    """Refuse weights whose names and shapes are not those of the model, which may lie on torch's meta device."""
     needed = model.state_dict()
     for name, value in needed.items():
         if name not in tensors:
@@ -95,8 +101,6 @@ def put(tensors: Mapping[str, Tensor], model: nn.Module, source: str) -> None:
         raise StackelbergError(
             f"{source} has a tensor {extra[0]!r} that the network does not know; name another network"
         )
-    check_finite(tensors, source)
-    model.load_state_dict(dict(tensors))
 
 
 def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
@@ -112,7 +116,7 @@ def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
 
 def _fields(record: str, source: str) -> dict:
     try:
-        fields = json.loads(record)
+        fields = from_json(record)
     except ValueError as error:
         raise StackelbergError(f"{source}: the record of its network is no JSON ({error}); name the network") from error
     return fields if isinstance(fields, dict) else {}

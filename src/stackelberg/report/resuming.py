@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from stackelberg.attacks import untouched
 from stackelberg.data import Dataset
 from stackelberg.errors import StackelbergError
-from stackelberg.files import write_text
+from stackelberg.files import from_json, write_text
 from stackelberg.models.weights import fingerprint
 from stackelberg.report.finding import BatchFinding, Plan, Timing
 
@@ -131,7 +131,7 @@ class Store:
 
     def _read(self, number: int) -> dict[str, Any] | None:
         try:
-            record = json.loads(self._path(number).read_text(encoding="utf-8"))
+            record = from_json(self._path(number).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         return record if isinstance(record, dict) else None

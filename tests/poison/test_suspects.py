@@ -107,9 +107,10 @@ def test_what_cannot_be_looked_at(digits: Dataset, control: nn.Module) -> None:
         spectral_signatures(control, digits.take(digits.y == 1))
     with pytest.raises(StackelbergError, match="no linear layer"):
         spectral_signatures(nn.Flatten(), digits)
+    few = digits.take(digits.y < 2)
+    two = Dataset(few.x, few.y, ["0", "1"], "two")
     with pytest.raises(StackelbergError, match="at least 3"):
-        few = digits.take(digits.y < 2)
-        trigger_inversion(control, Dataset(few.x, few.y, ["0", "1"], "two"))
+        trigger_inversion(control, two)
     suspects = spectral_signatures(control, digits)
     with pytest.raises(StackelbergError, match="examples of both kinds"):
         suspects.rates(torch.tensor([], dtype=torch.long))

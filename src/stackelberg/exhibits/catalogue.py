@@ -22,6 +22,7 @@ from stackelberg.exhibits.marked import MarkedData
 from stackelberg.exhibits.memorized import Memorized
 from stackelberg.exhibits.one_step import OneStep
 from stackelberg.exhibits.other_pictures import OtherPictures
+from stackelberg.exhibits.poisoned_bounds import PoisonedBounds
 from stackelberg.exhibits.robust_optima import RobustOptima
 from stackelberg.exhibits.robust_overfitting import RobustOverfitting
 from stackelberg.exhibits.separated import Separated
@@ -62,6 +63,7 @@ EXHIBITS: dict[str, type[Exhibit]] = {
         Generalized,
         DoubleDescent,
         ShiftedTests,
+        PoisonedBounds,
     )
 }
 

@@ -50,6 +50,7 @@ class CloudPoison:
         step: length of a sign step, in units of the points; 0.015 as published.
         learning_rate: of the surrogate's Adam.
         batch_size: clouds; the features of a batch collide with one another.
+        fit_size: clouds in a step of the surrogate; with few clouds small steps let it follow.
         model: the surrogate network.
         width: of the surrogate.
     """
@@ -63,16 +64,18 @@ class CloudPoison:
     step: float = 0.015
     learning_rate: float = 1e-3
     batch_size: int = 128
+    fit_size: int = 128
     model: str = "pointnet"
     width: int = 64
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise unknown("method for clouds", self.method, METHODS)
-        if self.epochs < 1 or self.steps < 1 or self.batch_size < 2 or not self.step > 0 or not self.beta >= 0:
+        fewest = min(self.batch_size, self.fit_size)
+        if self.epochs < 1 or self.steps < 1 or fewest < 2 or not self.step > 0 or not self.beta >= 0:
             raise StackelbergError(
-                f"epochs and steps must be at least 1, batch_size at least 2, step > 0 and beta >= 0, got"
-                f" epochs={self.epochs}, steps={self.steps}, batch_size={self.batch_size}, step={self.step},"
+                f"epochs and steps must be at least 1, batch_size and fit_size at least 2, step > 0 and"
+                f" beta >= 0, got epochs={self.epochs}, steps={self.steps}, sizes={fewest}, step={self.step},"
                 f" beta={self.beta}"
             )
 
@@ -142,14 +145,17 @@ def availability_of_clouds(
     _inside(train, ball)
     state = _begin(plan, train.to(device), ball, seed)
     rounds = np.random.default_rng([seed, 29])
+    minimising = plan.method in MINIMISING
     for epoch in range(plan.epochs):
         order = torch.from_numpy(rounds.permutation(len(train))).to(device)
         batches = [part for part in order.split(plan.batch_size) if len(part) > 1]
+        if minimising:  # the leader moves first: before the surrogate has learnt the shapes
+            if not epoch:
+                _meet(state, batches)
+            _reprice(state, _move(state, batches, plan.steps))
         fitted = _fit(state, batches)
-        minimising = plan.method in MINIMISING
-        if minimising or epoch == plan.epochs - 1:  # error-maximising noise is made once, on a trained surrogate
-            lowered = _move(state, batches, plan.steps if minimising else max(plan.steps, 4 * plan.epochs))
-            _reprice(state, lowered)
+        if not minimising and epoch == plan.epochs - 1:  # made once, on a trained surrogate
+            _move(state, batches, max(plan.steps, 4 * plan.epochs))
         if progress is not None:
             progress(epoch + 1, plan.epochs, f"the surrogate is right on {100 * fitted:.1f} % of the poisoned clouds")
     parts = torch.arange(len(train), device=device).split(1024)
@@ -184,12 +190,23 @@ def _features(net: nn.Module, points: Tensor) -> Tensor:
     return features(points)
 
 
+@torch.no_grad()
+def _meet(state: _Poisoning, batches: list[Tensor]) -> None:
+    """The untrained surrogate's batch norms see the clouds, so that its features are on the scale of its training."""
+    state.net.train()
+    for _ in range(max(1, 30 // len(batches))):
+        for index in batches:
+            state.net(state.moved(index))
+
+
 def _fit(state: _Poisoning, batches: list[Tensor]) -> float:
     """The follower's epoch: the surrogate descends on the cross entropy of the poisoned clouds; its accuracy there."""
     state.net.train()
     right, asked = 0, 0
     maximising = state.plan.method not in MINIMISING
-    for index in batches:
+    for index in torch.cat(batches).split(state.plan.fit_size):
+        if len(index) < 2:
+            continue
         points = state.x[index] if maximising else state.moved(index)
         logits = state.net(points)
         loss = cross_entropy(logits, state.y[index]).mean()

@@ -195,11 +195,9 @@ def _spoiled_array(rng: Rng, array: np.ndarray) -> np.ndarray:
             changed = array.astype(np.float64) if rng.random() < 0.3 and array.dtype.kind in "iuf" else array.copy()
             flat = changed.reshape(-1)
             number = NUMBERS[int(rng.integers(len(NUMBERS)))] if rng.random() < 0.7 else float("nan")
-            with np.errstate(all="ignore"):
-                with contextlib.suppress(ValueError, TypeError, OverflowError):  # this type cannot hold this number
-                    flat[int(rng.integers(len(flat))) :][: int(rng.integers(1, 4))] = np.array(number).astype(
-                        flat.dtype
-                    )
+            at, count = int(rng.integers(len(flat))), int(rng.integers(1, 4))
+            with np.errstate(all="ignore"), contextlib.suppress(ValueError, TypeError, OverflowError):
+                flat[at : at + count] = np.array(number).astype(flat.dtype)  # not every type holds every number
             return changed
 
 

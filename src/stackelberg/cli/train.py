@@ -53,6 +53,9 @@ def command(
     points: options.Points = None,
     held_out: Annotated[int | None, typer.Option(help="Training examples kept to choose the best epoch by.")] = None,
     check_steps: Annotated[int | None, typer.Option(help="PGD steps of the check after each epoch.")] = None,
+    exploit_n: Annotated[
+        int | None, typer.Option(help="Held-out examples on which exploitability is measured after each epoch.")
+    ] = None,
     test_n: Annotated[int, typer.Option(min=0, help="Test examples judged once, at the end.")] = 1000,
     out: options.OutOrNone = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a killed run, or begin.")] = False,

@@ -15,6 +15,7 @@ from stackelberg.attacks import untouched
 from stackelberg.data import Dataset
 from stackelberg.errors import StackelbergError
 from stackelberg.games import processes
+from stackelberg.games.exploiting import exploitability
 from stackelberg.games.game import Game, Play
 from stackelberg.games.judging import judge
 from stackelberg.games.progress import Reporter
@@ -230,7 +231,20 @@ def _judge(training: Training, epoch: int) -> dict[str, Any]:
         "learning_rate": training.optimizer.param_groups[0]["lr"],
         "seconds": training.seconds,
         **{name: value for name, value in training.numbers.items() if name in SHOWN},
+        **_exploited(training),
     }
+
+
+def _exploited(training: Training) -> dict[str, Any]:
+    """How much a stronger follower gains on held-out examples, with its interval; nothing where it was not asked."""
+    n = training.recipe.exploit_n
+    if not n:
+        return {}
+    found = exploitability(
+        training.game, training.judged, training.held, n, seed=training.seed, steps=20, restarts=1, resamples=200,
+        state=training.numbers,
+    )  # fmt: skip
+    return {"exploitability": {"value": found.value, "low": found.low, "high": found.high, "n": found.n}}
 
 
 def _finish(training: Training, test: Dataset | None) -> Equilibrium:

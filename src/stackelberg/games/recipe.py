@@ -35,6 +35,7 @@ class Recipe(BaseModel):
         drop: largest share of a cloud's points that are dropped.
         held_out: examples of the training set kept apart to choose the best epoch by.
         check_steps: PGD steps of the robust accuracy measured on them after each epoch.
+        exploit_n: held-out examples on which exploitability is measured after each epoch; 0 for no such measurement.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,6 +58,7 @@ class Recipe(BaseModel):
     drop: float = Field(0.0, ge=0, lt=1)
     held_out: int = Field(1000, ge=1)
     check_steps: int = Field(10, ge=1)
+    exploit_n: int = Field(0, ge=0)
 
     @classmethod
     def suited(cls, model: nn.Module, data: Dataset, **changes: object) -> "Recipe":

@@ -20,6 +20,7 @@ COMMANDS = {
     "memorize": {"--out", "--seed", "--json", "--kind", "--norm", "--radius", "--onnx"},
     "reproduce": {"--out", "--seed", "--device", "--json", "--list", "--table", "--force"},
 }
+GROUPS = {"poison": {"availability", "backdoor", "targeted", "detect", "evaluate"}, "ownership": {"mark", "test"}}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -34,9 +35,18 @@ def test_the_commands_are_all_there(stackelberg: Callable[..., Any]) -> None:
     answer = stackelberg("--help")
     assert answer.status == 0
     listed = answer.out.partition("Commands:")[2]
-    assert {line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2] != " "} == set(
-        COMMANDS
-    )
+    names = {line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2] != " "}
+    assert names == {*COMMANDS, *GROUPS}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_has_its_commands_each_with_an_example(stackelberg: Callable[..., Any], group: str) -> None:
+    listed = stackelberg(group, "--help").out.partition("Commands:")[2]
+    assert {line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2] != " "} == GROUPS[
+        group
+    ]
+    for command in GROUPS[group]:
+        assert re.search(rf"Example:\n +stackelberg {group} {command}\b", stackelberg(group, command, "--help").out)
 
 
 def test_the_version(stackelberg: Callable[..., Any]) -> None:

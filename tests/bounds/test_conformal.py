@@ -48,8 +48,8 @@ def test_coverage_under_shift_with_known_and_estimated_ratios() -> None:
     missed = dict.fromkeys(("weighted", "plain", "estimated"), 0)
     x_old, x_new = shifted(chance, 3000, 0.0)[0], shifted(chance, 3000, 3.0)[0]
     for _ in range(trials):
-        x, score, weight = shifted(chance, 60, 0.0)
-        fresh, its, its_weight = shifted(chance, 1, 3.0)
+        _, score, weight = shifted(chance, 60, 0.0)
+        _, its, its_weight = shifted(chance, 1, 3.0)
         rule = conformal.calibrate(score, alpha, weight)
         missed["weighted"] += int(its[0] > rule.thresholds(its_weight)[0])
         missed["plain"] += int(its[0] > conformal.calibrate(score, alpha).thresholds()[0])

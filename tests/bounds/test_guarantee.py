@@ -24,7 +24,11 @@ def test_failures_are_no_more_frequent_than_said(by: str) -> None:
     """20,000 samples of several laws; a gamma 10 times too small is caught by the same rule."""
     caught, trials = 0, 20_000
     for k, n in ((2, 30), (3, 50), (5, 100), (20, 60)):
-        for p in (np.full(k, 1 / k), 0.9 ** np.arange(k) / (0.9 ** np.arange(k)).sum(), np.eye(1, k)[0] * 0.9 + 0.1 / k):
+        for p in (
+            np.full(k, 1 / k),
+            0.9 ** np.arange(k) / (0.9 ** np.arange(k)).sum(),
+            np.eye(1, k)[0] * 0.9 + 0.1 / k,
+        ):
             found = divergences(n, p, trials)
             for confidence in (0.5, 0.9):
                 gamma = guarantee.gamma_needed(n, k, confidence, by)

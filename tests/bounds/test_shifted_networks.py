@@ -25,7 +25,9 @@ def linear() -> tuple[nn.Module, data.Dataset]:
     train, test = data.load("digits", "train").take(300), data.load("digits", "test").take(120)
     x, y = train.batch(slice(None))
     with_one = torch.cat((x.flatten(1), torch.ones(len(x), 1)), 1).double()
-    theta = torch.linalg.solve(with_one.T @ with_one + torch.eye(65), with_one.T @ nn.functional.one_hot(y, 10).double())
+    theta = torch.linalg.solve(
+        with_one.T @ with_one + torch.eye(65), with_one.T @ nn.functional.one_hot(y, 10).double()
+    )
     layer = nn.Linear(64, 10)
     layer.load_state_dict({"weight": theta[:64].T.float() * 8, "bias": theta[64].float() * 8})
     return nn.Sequential(nn.Flatten(), layer).eval(), test

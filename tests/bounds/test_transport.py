@@ -117,6 +117,6 @@ def test_a_missing_pot_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ot", None)
     with pytest.raises(StackelbergError, match=r"POT, which is not installed; install stackelberg\[convex\]"):
         wasserstein(np.zeros((1, 1)), 1.0)
+    monkeypatch.undo()
     with pytest.raises(StackelbergError, match="pass the diameter of the whole space"):
-        monkeypatch.undo()
         wasserstein(np.full((2, 2), 3.0), 1.0)

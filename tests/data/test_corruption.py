@@ -1,5 +1,7 @@
 """Corruptions and domain shifts: what every kind promises, and what some of them are exactly."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -32,7 +34,7 @@ def test_every_kind_harms_more_with_its_severity(kind: str, side: int, channels:
         harm.append(float((moved.double() - x.double()).abs().mean()))
     assert torch.equal(x, before)
     assert harm[0] > 0.2
-    assert all(later > earlier for earlier, later in zip(harm, harm[1:], strict=False)), harm
+    assert all(later > earlier for earlier, later in pairwise(harm)), harm
     assert harm[-1] < 128
 
 
@@ -48,7 +50,10 @@ def test_an_example_gets_its_own_noise(kind: str) -> None:
 
 
 def test_what_some_kinds_are() -> None:
-    grey = torch.full((50, 3, 32, 32), 102, dtype=torch.uint8) + torch.arange(50, dtype=torch.uint8)[:, None, None, None] // 50
+    grey = (
+        torch.full((50, 3, 32, 32), 102, dtype=torch.uint8)
+        + torch.arange(50, dtype=torch.uint8)[:, None, None, None] // 50
+    )
     noise = Corruption("gaussian-noise", 2).images(grey).double() / 255
     assert float(noise.std()) == pytest.approx(0.06, rel=0.02)
     assert float(noise.mean()) == pytest.approx(0.4, abs=2e-3)

@@ -1,8 +1,9 @@
 """How does a real data set become a finite space?  By cells: there SR-WDRO's guarantee is no longer empty.
 
-An input counts only by its cell, so a labelled example is one of k = M K points, and a classifier that answers by cells
-has an exact worst loss near the sample (`finite.worst_nearby`). Two kinds: the nearest word of a codebook, with distances
-in input space; or a network's own answer, at distance 1 from every other one. To change the label costs the diameter.
+An input counts only by its cell, so a labelled example is one of k = M K points, and a classifier that answers by
+cells has an exact worst loss near the sample (`finite.worst_nearby`). Two kinds: the nearest word of a codebook, with
+distances in input space; or a network's own answer, at distance 1 from every other one. To change the label costs the
+diameter.
 """
 
 from dataclasses import dataclass
@@ -108,9 +109,7 @@ class Codebook:
         return np.concatenate(found)
 
 
-def codebook(
-    x: Shaped[NDArray, "n d"], y: Int64[NDArray, " n"], words: int, classes: int, seed: int = 0
-) -> Codebook:
+def codebook(x: Shaped[NDArray, "n d"], y: Int64[NDArray, " n"], words: int, classes: int, seed: int = 0) -> Codebook:
     """k-means of some examples, which then serve nothing else, and the majority class of each cell."""
     from sklearn.cluster import MiniBatchKMeans
 

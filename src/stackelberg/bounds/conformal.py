@@ -49,7 +49,9 @@ class Conformal:
             rank = math.ceil((n + 1) * (1 - self.alpha))
             return np.full(count, self.scores[rank - 1] if rank <= n else np.inf)
         if weights is None or not ((weights >= 0) & np.isfinite(weights)).all():
-            raise StackelbergError("under shift every fresh input needs its weight w(x), a number >= 0; got none or NaN")
+            raise StackelbergError(
+                "under shift every fresh input needs its weight w(x), a number >= 0; got none or NaN"
+            )
         running = np.cumsum(self.weights)
         wanted = (1 - self.alpha) * (running[-1] + weights)
         place = np.searchsorted(running, wanted * (1 - 1e-12))

@@ -27,7 +27,7 @@ class Net:
 
     Attributes:
         order: places of the chosen points, [M].
-        radii: after m + 1 points, the largest distance of any point to the nearest chosen one, input units, falling, [M].
+        radii: the largest distance of any point to the first m + 1 chosen, input units, [M], falling.
         norm: "linf", "l2" or "l1".
         n: points of the set.
     """
@@ -94,7 +94,7 @@ def distances(points: Shaped[Tensor, "N d"], one: Shaped[Tensor, " d"], norm: st
 
 
 def log_box_covering(dimension: int, delta: float, norm: str = "linf", classes: int = 1) -> float:
-    """ln of an upper bound of the covering number of [0,1]^d x {1..K} by balls of radius delta: K ceil(s / (2 delta))^d.
+    """ln of K ceil(s / (2 delta))^d, an upper bound of the covering number of [0,1]^d x {1..K} by balls of radius delta.
 
     Cells are cubes whose half side is delta (linf), delta / sqrt(d) (l2) or delta / d (l1): s = 1, sqrt(d), d. Points
     of two classes never share a ball.

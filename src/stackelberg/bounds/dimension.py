@@ -34,7 +34,9 @@ class Dimension:
     n: int
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}] from {self.n} points and {self.neighbours} neighbours"
+        return (
+            f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}] from {self.n} points and {self.neighbours} neighbours"
+        )
 
 
 def intrinsic_dimension(

@@ -60,7 +60,9 @@ def play(
     def loss(x: Tensor, y: Tensor) -> Tensor:
         with torch.no_grad():
             logits = model(x)
-            return (margin(logits, y) > 0).double() if clip is None else cross_entropy(logits, y).clamp(max=clip).double()
+            return (
+                (margin(logits, y) > 0).double() if clip is None else cross_entropy(logits, y).clamp(max=clip).double()
+            )
 
     oracle, state = Oracle(model), game.start()
     losses, clean = [], []

@@ -1,4 +1,4 @@
-"""How sure is SR-WDRO of data it has not seen?  Its out-of-distribution guarantee, in general and on finitely many points.
+"""How sure is SR-WDRO of data it has not seen?  Its guarantee, in general and on finitely many points.
 
 Liu, Wang, Zhu, Miao and Gao (ICLR 2025): if the sample's set U_{eps, gamma}(D_N) holds the law D, then every law D_te
 near D has E_{D_te} loss <= L_{eps + sigma, gamma}(theta, D_N). In general, with delta = (eps / (diam Z + 1))^2 and

@@ -142,7 +142,7 @@ def trigger_miss(on_target: Rate, features: Moved) -> Terms:
         ("its interval", features.upper - features.value),
     )
     return _summed(
-        "backdoor, poison error", terms, max(sure, 1e-12), "share of triggered other-class samples not sent to the target",
+        "backdoor, poison error", terms, max(sure, 1e-12), "share of triggered other samples not sent to the target",
         ("F is a function of the features whose total variation was taken",
          "all samples are independent of the network"),
     )  # fmt: skip

@@ -57,9 +57,7 @@ def levy_prokhorov(distance: Float[np.ndarray, "n m"]) -> float:
     return min(above, left_apart(distance, levels[high - 1])) if high else above
 
 
-def levy_prokhorov_upper(
-    distance: Float[np.ndarray, "n m"], confidence: float = 0.95, levels: int = 50
-) -> float:
+def levy_prokhorov_upper(distance: Float[np.ndarray, "n m"], confidence: float = 0.95, levels: int = 50) -> float:
     """A number that LP of the two *laws* does not exceed, with the given confidence; 1 where nothing less is sure.
 
     For a fixed s, F is convex in the pair of laws, so E F_n(s) >= F(s); and one point moves F_n(s) by at most 1 / n.
@@ -82,4 +80,6 @@ def levy_prokhorov_upper(
 
 def _check(distance: np.ndarray) -> None:
     if not distance.size or not (distance >= 0).all():
-        raise StackelbergError("distances must be numbers >= 0 between at least one point and one other; got none or NaN")
+        raise StackelbergError(
+            "distances must be numbers >= 0 between at least one point and one other; got none or NaN"
+        )

@@ -61,7 +61,9 @@ def fitted(
         seed: of the features.
     """
     if width < 1 or len(x) != len(y) or not len(x):
-        raise StackelbergError(f"width must be 1 or more and every input needs a label, got {width}, {len(x)}, {len(y)}")
+        raise StackelbergError(
+            f"width must be 1 or more and every input needs a label, got {width}, {len(x)}, {len(y)}"
+        )
     chance = np.random.default_rng(seed)
     drawn = chance.standard_normal((width, x.shape[1] + 1))
     directions, offsets = drawn[:, 1:].T / np.sqrt(x.shape[1]), drawn[:, 0] / 2

@@ -68,9 +68,7 @@ def wasserstein(
     return Moved(max(cost, 0.0) ** (1 / power), upper ** (1 / power), confidence)
 
 
-def coupled(
-    distance: Float[NDArray, " n"], diameter: float, power: float = 1.0, confidence: float = 0.95
-) -> Moved:
+def coupled(distance: Float[NDArray, " n"], diameter: float, power: float = 1.0, confidence: float = 0.95) -> Moved:
     """An upper bound of W_p between the laws of x and of its shifted copy, from n independent pairs' distances.
 
     The pairs are a coupling: W_p^p <= E dist^p. The mean of n numbers in [0, diameter^p] is bounded by the Chernoff

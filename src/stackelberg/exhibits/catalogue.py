@@ -28,6 +28,7 @@ from stackelberg.exhibits.robust_overfitting import RobustOverfitting
 from stackelberg.exhibits.separated import Separated
 from stackelberg.exhibits.shifted_tests import ShiftedTests
 from stackelberg.exhibits.stability_fails import StabilityFails
+from stackelberg.exhibits.tiny_change import TinyChange
 from stackelberg.exhibits.too_narrow import TooNarrow
 from stackelberg.exhibits.two_neurons import TwoNeurons
 from stackelberg.exhibits.unavoidable import Unavoidable
@@ -44,6 +45,7 @@ EXHIBITS: dict[str, type[Exhibit]] = {
         AnyLabel,
         FewPixels,
         OtherPictures,
+        TinyChange,
         Unavoidable,
         FourCells,
         Bracket,

@@ -2,19 +2,19 @@
 
 import math
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.stats import t as student
 from torch import Tensor
 
 from stackelberg import data
 from stackelberg.bounds import random_features
 from stackelberg.exhibits.exhibit import Exhibit, Measured, Outcome
+from stackelberg.exhibits.robust_optima import half_interval
 from stackelberg.exhibits.stage import Stage
 from stackelberg.files import replacing
 
@@ -52,8 +52,8 @@ class DoubleDescent(Exhibit):
     features: tuple[int, ...] = (
         10, 30, 60, 100, 200, 400, 600, 800, 900, 1000, 1100, 1250, 1500, 2000, 3000, 5000, 10_000,
     )  # fmt: skip
-    widths: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 10, 12, 14, 18, 24, 32, 48, 64, 128, 256)
-    epochs: int = 500
+    widths: tuple[int, ...] = (1, 2, 4, 6, 8, 10, 12, 14, 18, 24, 32, 64, 128)
+    epochs: int = 400
     seeds: int = 3
 
     def run(self, stage: Stage) -> Outcome:
@@ -71,8 +71,8 @@ class DoubleDescent(Exhibit):
             measured=(*self._rows("random features", by_features), *self._rows("network", by_width)),
             holds=self._peaks(by_features) and self._recovers(by_width),
             notes=(
-                f"MNIST, {self.n} training images with {100 * self.noise:g} % of the labels drawn anew, {self.fresh} test"
-                f" images with their own; mean of {self.seeds} draws of images, noise and features, half the 95 % t"
+                f"MNIST, {self.n} training images with {100 * self.noise:g} % of the labels drawn anew, {self.fresh}"
+                f" test images with their own; mean of {self.seeds} draws of images, noise and features, half the 95 % t"
                 " interval over them",
                 "random features: relu, least norm by a singular value decomposition in float64, no penalty; the"
                 " threshold is n features",
@@ -116,7 +116,9 @@ class DoubleDescent(Exhibit):
         peak = max(mean, key=lambda width: mean[width])
         narrow = min((width for width in mean if width < peak), key=lambda width: mean[width], default=peak)
         widest = max(mean)
-        clear = all(mean[peak] - _half(found[peak][1]) > mean[w] + _half(found[w][1]) for w in (narrow, widest))
+        clear = all(
+            mean[peak] - half_interval(found[peak][1]) > mean[w] + half_interval(found[w][1]) for w in (narrow, widest)
+        )
         return self.n / 1.25 <= peak <= 1.25 * self.n and clear and max(found[widest][0]) == 0
 
     def _recovers(self, found: dict[int, Errors]) -> bool:
@@ -125,14 +127,16 @@ class DoubleDescent(Exhibit):
 
     def _threshold(self, found: dict[int, Errors]) -> str:
         first = next((width for width, (train, _) in found.items() if fmean(train) <= 0.01), None)
-        return "none has a training error of at most 1 %" if first is None else f"the error is at most 1 % from {first} on"
+        return (
+            "none has a training error of at most 1 %" if first is None else f"the error is at most 1 % from {first} on"
+        )
 
     def _rows(self, name: str, found: dict[int, Errors]) -> list[Measured]:
         return [
             Measured(name=f"{name}, width {width}: {words} error{more}", value=value)
             for width, errors in found.items()
             for words, values in zip(("training", "test"), errors, strict=True)
-            for more, value in (("", fmean(values)), (", half the interval", _half(values)))
+            for more, value in (("", fmean(values)), (", half the interval", half_interval(values)))
             if words == "test" or not more
         ]
 
@@ -188,16 +192,9 @@ def _curves(axes: Axes, found: dict[int, Errors], label: str) -> None:
     for place, (words, colour) in enumerate((("training", "#777777"), ("test", "#1f5fa8"))):
         values = [errors[place] for errors in found.values()]
         axes.errorbar(
-            widths, [fmean(v) for v in values], [_half(v) for v in values], fmt="o-", color=colour, capsize=2,
+            widths, [fmean(v) for v in values], [half_interval(v) for v in values], fmt="o-", color=colour, capsize=2,
             markersize=3, label=f"{words} error",
         )  # fmt: skip
     axes.set_xscale("log")
     axes.set_xlabel(label)
     axes.set_ylim(-0.02, None)
-
-
-def _half(values: list[float]) -> float:
-    """Half the width of the 95 % t interval of the mean; 0 for one value, which has none."""
-    if len(values) < 2:
-        return 0.0
-    return float(student.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))

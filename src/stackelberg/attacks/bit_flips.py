@@ -6,7 +6,6 @@ a float's exponent bit multiplies a weight by up to 2^128, an int8 bit moves it 
 
 import copy
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int64
@@ -16,9 +15,7 @@ from stackelberg.attacks.oracle import untouched
 from stackelberg.errors import StackelbergError, unknown
 from stackelberg.threat.payoff import cross_entropy
 
-Format = Literal["float32", "bf16", "int8"]
 BITS: dict[str, int] = {"float32": 32, "bf16": 16, "int8": 8}
-_CODES = {"float32": torch.int32, "bf16": torch.int16, "int8": torch.int8}
 _TRIED = 8
 """Candidates of a chosen flip that are tried in earnest."""
 
@@ -58,8 +55,8 @@ class Stored:
 
 def stored(weight: Float[Tensor, "*shape"], format: str) -> Stored:
     """A tensor in a format: rounded to nearest, int8 with one scale for the tensor."""
-    if format not in get_args(Format):
-        raise unknown("format of stored weights", format, get_args(Format))
+    if format not in BITS:
+        raise unknown("format of stored weights", format, BITS)
     weight = weight.detach().float().contiguous()
     if format == "float32":
         return Stored(weight.clone().view(torch.int32), 1.0, format)
@@ -84,13 +81,17 @@ class BitFlips:
     count: int
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.format not in BITS:
+            raise unknown("format of stored weights", self.format, BITS)
+
     def __call__(self, model: nn.Module) -> nn.Module:
         """The attacked copy, evaluation mode; the model comes back as it was."""
         with untouched(model):
             changed = copy.deepcopy(model).eval()
         tensors = _tensors(changed)
-        total = sum(p.numel() for p in tensors) * BITS[self.format] if self.format in BITS else 0
-        if self.format in BITS and not 0 <= self.count <= total:
+        total = sum(p.numel() for p in tensors) * BITS[self.format]
+        if not 0 <= self.count <= total:
             raise StackelbergError(f"count must lie between 0 and the {total} bits of the weights, got {self.count}")
         draw = torch.Generator().manual_seed(self.seed)
         chosen = torch.zeros(0, dtype=torch.int64)
@@ -100,7 +101,7 @@ class BitFlips:
         begun = 0
         with torch.no_grad():
             for p in tensors:
-                size = p.numel() * BITS.get(self.format, 0)
+                size = p.numel() * BITS[self.format]
                 own = chosen[(chosen >= begun) & (chosen < begun + size)] - begun
                 p.copy_(stored(p, self.format).flipped(own.to(p.device)).weight())
                 begun += size

@@ -136,15 +136,19 @@ def inevitable(
 
 
 def _others(said: Tensor, y: Tensor, seed: int) -> Tensor:
-    """For each example a random other one of which the model says another class than y, -1 where there is none."""
-    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed)).to(y.device)
+    """For each example a random other one of which the model says another class than y, -1 where there is none.
+
+    It is the next fitting one in a random circle, so that hardly two are each other's ends: their bisections would end
+    at the two sides of one spot of the boundary, and no network would be right on balls around both.
+    """
+    circle = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed)).to(y.device)
+    rank = circle.argsort()
     found = torch.full_like(y, -1)
-    own = torch.arange(len(y), device=y.device)
-    for turn in range(len(y)):
+    for turn in range(1, len(y)):
         left = (found < 0).nonzero()[:, 0]
         if not len(left):
             break
-        candidate = order[(own[left] + turn) % len(y)]
+        candidate = circle[(rank[left] + turn) % len(y)]
         fits = said[candidate] != y[left]
         found[left[fits]] = candidate[fits]
     return found

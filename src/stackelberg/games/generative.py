@@ -37,7 +37,7 @@ class Fit:
     learning_rate: float = 1e-3
     pixels: float = 0.1
     deceive: float = 1.0
-    sharpness: float = 10.0
+    sharpness: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -102,12 +102,13 @@ class VAE(nn.Module):
         """How far a reconstruction is from a target image, in nats.
 
         -log p(target | z) of Bernoulli pixels; with a critic half the squared distance of the features that it sees in
-        the two, -log N(features(target); features(reconstruction), I) up to a constant (Larsen et al. 2016, eq. 7).
+        the two, -log N(features(target); features(reconstruction), I) up to a constant (Larsen et al. 2016, eq. 7),
+        the features of each image scaled to mean square 1, since a critic could make any distance small or large.
         """
         if self.critic is None:
             return F.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(1).sum(1)
-        here, there = self.critic.features(logits.sigmoid()), self.critic.features(target)
-        return (here - there).square().flatten(1).sum(1) / 2
+        here, there = (_unit(self.critic.features(image)) for image in (logits.sigmoid(), target))
+        return (here - there).square().sum(1) / 2
 
     def loss(self, seen: Seen, target: Images) -> Float[Tensor, " B"]:
         """The negative evidence lower bound, distortion(target) + KL(q || prior), nats per example."""
@@ -131,6 +132,12 @@ class Critic(nn.Module):
     def forward(self, x: Images) -> Float[Tensor, " B"]:
         """The logit that x is an image of the data."""
         return self.verdict(self.features(x))[:, 0]
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Flat features [B, F], each row of mean square 1."""
+    flat = features.flatten(1)
+    return flat / flat.square().mean(1, keepdim=True).add(1e-6).sqrt()
 
 
 def divergence(mean: Float[Tensor, "B L"], log_variance: Float[Tensor, "B L"]) -> Float[Tensor, " B"]:

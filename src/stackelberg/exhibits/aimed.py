@@ -47,19 +47,19 @@ class Aimed(Exhibit):
     )
 
     transfer_data: str = "cifar10"
-    scratch_data: str = "fashion_mnist"
+    scratch_data: str = "cifar10"
     radius: int = 16
-    pretrain_n: int = 10_000
+    pretrain_n: int = 5000
     tune_n: int = 500
     tune_rate: float = 0.05
-    tune_steps: int = 150
-    tune_targets: int = 40
+    tune_steps: int = 100
+    tune_targets: int = 30
     scratch_n: int = 1000
     scratch_rate: float = 0.05
-    scratch_steps: int = 100
+    scratch_steps: int = 60
     scratch_targets: int = 20
-    width: int = 16
-    epochs: int = 12
+    width: int = 8
+    epochs: int = 10
     scratch_width: int = 8
     scratch_epochs: int = 12
     test_n: int = 1000

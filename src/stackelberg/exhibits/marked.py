@@ -46,17 +46,17 @@ class MarkedData(Exhibit):
     claim = "p < 1e-3 on every model trained with the mark, p > .05 on all 20 models that were not"
 
     source_name: str = "fashion_mnist"
-    n: int = 4000
+    n: int = 2000
     radius: int = 8
     pairs: int = 20
     share: float = 0.5
-    epochs: int = 12
+    epochs: int = 10
     width: int = 8
     marked: int = 3
     clean: int = 20
-    keys: int = 10
+    keys: int = 5
     probes: int = 200
-    test_n: int = 5000
+    test_n: int = 2000
     pruned: tuple[float, ...] = (0.5, 0.8, 0.9)
 
     def run(self, stage: Stage) -> Outcome:

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 import typer
 
 from stackelberg import __version__
-from stackelberg.cli import audit, bound, certify, check, demo, memorize, ownership, poison, reproduce, train
+from stackelberg.cli import audit, bound, certify, check, compare, demo, memorize, ownership, poison, reproduce, sweep, train
 from stackelberg.errors import StackelbergError, one_line
 
 app = typer.Typer(
@@ -20,10 +20,12 @@ app = typer.Typer(
 app.command("demo")(demo.command)
 app.command("train")(train.command)
 app.command("audit")(audit.command)
+app.command("compare")(compare.command)
 app.command("certify")(certify.command)
 app.command("check")(check.command)
 app.command("memorize")(memorize.command)
 app.command("bound")(bound.command)
+app.command("sweep")(sweep.command)
 app.command("reproduce")(reproduce.command)
 app.add_typer(ownership.app, name="ownership")
 app.add_typer(poison.app, name="poison")

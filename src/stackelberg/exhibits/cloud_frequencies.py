@@ -13,10 +13,10 @@ from stackelberg.data import Dataset
 from stackelberg.data.cloud_corruption import CORRUPTIONS, LEVELS, corrupted, mean_corruption_error
 from stackelberg.exhibits.cloud_nets import accuracy, clouds, trained_on
 from stackelberg.exhibits.exhibit import Exhibit, Measured, Outcome
-from stackelberg.exhibits.robust_optima import half_interval
 from stackelberg.exhibits.stage import Stage
 from stackelberg.files import replacing
 from stackelberg.games import Frequency, Game, Standard
+from stackelberg.threat.rate import half_interval
 
 Errors = dict[str, list[float]]
 """By corruption the error rates at its five levels."""
@@ -36,6 +36,7 @@ class CloudFrequencies(Exhibit):
         steps: of both followers.
         high: radius in the high frequencies.
         low: radius in the low ones.
+        neighbours: of the graph (30 of 1,024 points as published).
         batch_size: of both trainings.
         seeds: of initialisation and order, the stage's seed first.
     """
@@ -52,21 +53,22 @@ class CloudFrequencies(Exhibit):
         " with every seed"
     )
 
-    points: int = 128
-    n: int = 2000
+    points: int = 96
+    n: int = 600
     test_n: int = 908
     width: int = 16
     epochs: int = 12
     steps: int = 2
     high: float = 0.3
     low: float = 0.5
+    neighbours: int = 20
     batch_size: int = 32
     seeds: int = 3
 
     def run(self, stage: Stage) -> Outcome:
         train = clouds("train", self.points, self.n, stage.seed)
         test = clouds("test", self.points, self.test_n, stage.seed)
-        fat = Frequency(high=self.high, low=self.low, steps=self.steps)
+        fat = Frequency(high=self.high, low=self.low, steps=self.steps, neighbours=self.neighbours)
         errors: dict[str, list[Errors]] = {"plain": [], "fat": []}
         clean: dict[str, list[float]] = {"plain": [], "fat": []}
         touchy: dict[str, list[torch.Tensor]] = {"plain": [], "fat": []}

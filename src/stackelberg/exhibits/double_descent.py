@@ -14,9 +14,9 @@ from torch import Tensor
 from stackelberg import data
 from stackelberg.bounds import random_features
 from stackelberg.exhibits.exhibit import Exhibit, Measured, Outcome
-from stackelberg.exhibits.robust_optima import half_interval
 from stackelberg.exhibits.stage import Stage
 from stackelberg.files import replacing
+from stackelberg.threat.rate import half_interval
 
 Errors = tuple[list[float], list[float]]
 """(training, test) error of each seed."""
@@ -72,8 +72,8 @@ class DoubleDescent(Exhibit):
             holds=self._peaks(by_features) and self._recovers(by_width),
             notes=(
                 f"MNIST, {self.n} training images with {100 * self.noise:g} % of the labels drawn anew, {self.fresh}"
-                f" test images with their own; mean of {self.seeds} draws of images, noise and features, half the 95 % t"
-                " interval over them",
+                f" test images with their own; mean of {self.seeds} draws of images, noise and features, half the 95 %"
+                " t interval over them",
                 "random features: relu, least norm by a singular value decomposition in float64, no penalty; the"
                 " threshold is n features",
                 f"networks: one hidden layer, squared loss on one-hot labels, Adam, {self.epochs} epochs, every weight"

@@ -1,12 +1,10 @@
 """X18: accuracy among the robust optima, beside adversarial training and TRADES."""
 
-import math
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 
 import torch
 from matplotlib.figure import Figure
-from scipy.stats import t as student
 
 from stackelberg import attacks, data
 from stackelberg.data import Dataset
@@ -16,6 +14,7 @@ from stackelberg.files import replacing
 from stackelberg.games import Adversarial, Game, Standard, Tradeoff, Trades, solve
 from stackelberg.models import build
 from stackelberg.threat import Ball
+from stackelberg.threat.rate import half_interval
 
 Point = tuple[list[float], list[float]]
 """(clean, robust) accuracy of each seed."""
@@ -109,17 +108,12 @@ class RobustOptima(Exhibit):
             if name == "standard":
                 continue  # far below; its numbers are in the table
             colour = COLOURS[name.split(",")[0]]
-            axes.errorbar(fmean(clean), fmean(robust), half_interval(robust), half_interval(clean), "o", color=colour, capsize=3)
+            axes.errorbar(
+                fmean(clean), fmean(robust), half_interval(robust), half_interval(clean), "o", color=colour, capsize=3
+            )
             axes.annotate(name, (fmean(clean), fmean(robust)), (5, 5), textcoords="offset points", fontsize=8)
         axes.set_xlabel("clean accuracy")
         axes.set_ylabel(f"accuracy attacked, linf {self.radius:g}")
         axes.set_title(f"means of {self.seeds} seeds, 95 % t intervals over seeds", fontsize=10)
         with replacing(stage.out / "X18.png") as part:
             figure.savefig(part, format="png", dpi=110)
-
-
-def half_interval(values: list[float]) -> float:
-    """Half the width of the 95 % t interval of the mean; 0 for one value, which has none."""
-    if len(values) < 2:
-        return 0.0
-    return float(student.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from stackelberg import attacks, data
 from stackelberg.data import Dataset
 from stackelberg.exhibits.exhibit import Exhibit, Measured, Outcome
-from stackelberg.exhibits.robust_optima import half_interval
 from stackelberg.exhibits.stage import Stage
 from stackelberg.files import replacing
 from stackelberg.games import (
@@ -24,6 +23,7 @@ from stackelberg.games import (
 )
 from stackelberg.models import build
 from stackelberg.threat import Ball
+from stackelberg.threat.rate import half_interval
 
 COLOURS = {
     "at": "#1f5fa8", "udr": "#a86a00", "sr-wdro": "#3c7d3c", "trades": "#8a3fa8", "sr-trades": "#b03060",
@@ -92,7 +92,9 @@ class RobustOverfitting(Exhibit):
             ]
             for where, values in gaps.items():
                 rows.append(Measured(name=f"{name}: lost, {where}, mean of {self.seeds} seeds", value=fmean(values)))
-                rows.append(Measured(name=f"{name}: lost, {where}, half the 95 % t interval", value=half_interval(values)))
+                rows.append(
+                    Measured(name=f"{name}: lost, {where}, half the 95 % t interval", value=half_interval(values))
+                )
         self._draw(stage, curves)
         return Outcome(
             measured=tuple(rows),

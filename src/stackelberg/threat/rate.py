@@ -1,8 +1,11 @@
 """How sure is a measured rate?  Every reported rate carries its exact interval."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import stdev
 
-from scipy.special import bdtr, betaincinv  # scipy.stats would cost a second at import
+from scipy.special import bdtr, betaincinv, stdtrit  # scipy.stats would cost a second at import
 
 from stackelberg.errors import StackelbergError
 
@@ -57,3 +60,14 @@ def mcnemar(only_a: int, only_b: int) -> float:
     True
     """
     return min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
+
+
+def half_interval(values: Sequence[float], confidence: float = 0.95) -> float:
+    """Half the width of Student's t interval of the mean, for values that are near normal; 0 for one value alone.
+
+    >>> round(half_interval([1.0, 2.0, 3.0]), 3)
+    2.484
+    """
+    if len(values) < 2:
+        return 0.0
+    return float(stdtrit(len(values) - 1, (1 + confidence) / 2)) * stdev(values) / math.sqrt(len(values))

@@ -1,21 +1,25 @@
 """What every command has in common."""
 
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import stackelberg as sb
 
+COMMAND = str(Path(sys.executable).with_name("stackelberg"))
 COMMANDS = {
     "demo": {"--out", "--seed", "--device", "--json"},
     "train": {"--out", "--seed", "--device", "--devices", "--nodes", "--json", "--resume"},
-    "audit": {"--out", "--seed", "--device", "--devices", "--json", "--fail-under"},
+    "audit": {"--out", "--seed", "--device", "--devices", "--json", "--fail-under", "--junit", "--sarif"},
     "bound": {"--out", "--seed", "--device", "--json", "--data", "--eps", "--delta", "--quick"},
     "certify": {"--out", "--seed", "--json", "--method", "--timeout", "--onnx", "--vnnlib"},
+    "compare": {"--out", "--json", "--fail-worse"},
     "check": {"--json", "--model", "--data", "--timeout", "--strict"},
     "memorize": {"--out", "--seed", "--json", "--kind", "--norm", "--radius", "--onnx"},
     "reproduce": {"--out", "--seed", "--device", "--json", "--list", "--table", "--force"},
@@ -71,3 +75,35 @@ def test_help_does_not_wait_for_torch() -> None:
 def test_python_dash_m_is_the_same_command() -> None:
     done = subprocess.run([sys.executable, "-m", "stackelberg", "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, f"stackelberg {sb.__version__}\n")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_is_told_how_to_complete(shell: str) -> None:
+    """The script that `--install-completion` installs, as the shell asks for it, and an answer to a half-typed word."""
+    script = {"_STACKELBERG_COMPLETE": f"source_{shell}"}
+    done = subprocess.run([COMMAND], env=os.environ | script, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "_STACKELBERG_COMPLETE" in done.stdout
+    typed = {"_STACKELBERG_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    typed |= {"COMP_WORDS": "stackelberg mem", "COMP_CWORD": "1", "_TYPER_COMPLETE_ARGS": "stackelberg mem"}
+    done = subprocess.run([COMMAND], env=os.environ | typed, capture_output=True, text=True)
+    assert "memorize" in done.stdout
+    assert "train" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("audti",), ("audit", "--nothing"), ("audit",), ("memorize", "--n", "x", "--data", "digits"), ("train", "a b\nc")],
+)
+def test_words_that_are_not_understood_get_one_line(stackelberg: Callable[..., Any], words: tuple[str, ...]) -> None:
+    answer = stackelberg(*words)
+    assert answer.status == 2
+    assert answer.out == ""
+    assert answer.line.startswith("stackelberg: ")
+    assert "--help lists what it takes" in answer.line
+
+
+def test_no_words_at_all_get_the_help(stackelberg: Callable[..., Any]) -> None:
+    answer = stackelberg()
+    assert answer.status == 2
+    assert "Commands:" in answer.out + answer.err

@@ -36,6 +36,10 @@ def command(
         float | None,
         typer.Option(help="Exit with 1 if the attacked accuracy, the bracket's upper end, is below this share."),
     ] = None,
+    junit: Annotated[
+        Path | None, typer.Option(help="Write whether the floor is met as JUnit XML to this file.")
+    ] = None,
+    sarif: Annotated[Path | None, typer.Option(help="Write the floor and all warnings as SARIF to this file.")] = None,
     effort: Annotated[str, typer.Option(help="Of the attacks: fast, standard or max.")] = "standard",
     weights_eps: Annotated[
         str | None, typer.Option(help="Change the weights, too, by at most this share, for example 0.01.")
@@ -66,12 +70,12 @@ def command(
     from stackelberg import report as reports
     from stackelberg.attacks.suite import EFFORTS
     from stackelberg.games.processes import launch
+    from stackelberg.report import builds
     from stackelberg.threat import Ball, WeightBall, parse_radius
 
     if effort not in EFFORTS:
         raise unknown("effort", effort, EFFORTS)
-    if fail_under is not None and not 0 <= fail_under <= 1:
-        raise StackelbergError(f"--fail-under must lie in [0, 1], got {fail_under:g}; for 80 % pass 0.8")
+    builds.refuse_floor(fail_under, junit is not None)
     radius = parse_radius(eps)
     moving = None if weights_eps is None else WeightBall(weights_norm, parse_radius(weights_eps))
     examples = options.few_points(sets.load(data, split), points)
@@ -87,8 +91,7 @@ def command(
             effort=effort,  # pyright: ignore[reportArgumentType]  # audit checks the effort
         )  # fmt: skip
     show(record(report, folder), words(report, folder), json)
-    if fail_under is not None and report.robust.upper.value < fail_under:
-        _fall_short(report, fail_under)
+    _tell_build(report, fail_under, junit, sarif, source)
 
 
 def trained_in(source: str) -> "Game | None":
@@ -177,11 +180,17 @@ def weight_words(report: "Report") -> list[str]:
     return lines
 
 
-def _fall_short(report: "Report", floor: float) -> None:
+def _tell_build(report: "Report", floor: float | None, junit: Path | None, sarif: Path | None, source: str) -> None:
+    """The files that were asked for, whether or not the floor is met; then exit status 1 where it is not."""
+    from stackelberg.report import builds
+
     if is_first_process():
-        upper = report.robust.upper
-        print(
-            f"stackelberg: floor not met: the attacked accuracy, {upper}, is below {100 * floor:g} %",
-            file=sys.stderr,
-        )
+        if junit is not None and floor is not None:
+            builds.junit(report, floor, junit)
+        if sarif is not None:
+            builds.sarif(report, floor, source, sarif)
+    if floor is None or builds.met(report, floor):
+        return
+    if is_first_process():
+        print(f"stackelberg: floor not met: {builds.verdict(report, floor)}", file=sys.stderr)
     raise typer.Exit(1)

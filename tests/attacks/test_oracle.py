@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stackelberg.attacks import Oracle, untouched
+from stackelberg.attacks import PGD, Oracle, suite, untouched
 from stackelberg.errors import StackelbergError
+from stackelberg.threat import Ball
 from stackelberg.threat.payoff import margin
 
 
@@ -204,3 +205,15 @@ def test_the_view_is_a_copy(batched):
     oracle.gradient(torch.rand(2, 2, 8, 8), lambda z: z[:, 0])
     assert all(torch.equal(before[k], v) for k, v in batched.state_dict().items())
     assert all(p.grad is None for p in batched.parameters())
+
+
+def test_an_operation_without_a_derivative_is_said_in_one_sentence() -> None:
+    class Jumps(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.special.gammainc(x.flatten(1)[:, :3] + 1, torch.ones(()))
+
+    x, y = torch.rand(4, 1, 2, 2), torch.zeros(4, dtype=torch.int64)
+    with pytest.raises(StackelbergError, match=r"attacks\.Square"):
+        PGD(Ball("linf", 0.1), steps=2)(Jumps(), x, y)
+    result = suite(Ball("linf", 0.1), "fast").run(Jumps(), x, y)
+    assert result.robust <= result.clean_right

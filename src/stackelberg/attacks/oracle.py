@@ -30,6 +30,10 @@ Objective = Callable[[Tensor], Tensor]
 Precision = Literal["auto", "bfloat16", "float32"]
 
 
+_NO_GRADIENT = ("does not require grad", "appears to not have been used", "derivative for", "is not differentiable")
+"""What torch says where there is no gradient, among them of an operation that has none."""
+
+
 class NoGradient(StackelbergError):
     """The network's answer does not depend differentiably on its input."""
 
@@ -216,12 +220,12 @@ class Oracle:
         self.backwards += len(x)
         with torch.enable_grad():
             point = x.detach().requires_grad_(True)
-            logits = self._answer(point)
-            value = objective(logits)
             try:
+                logits = self._answer(point)
+                value = objective(logits)
                 (gradient,) = torch.autograd.grad(value.sum(), point)
             except RuntimeError as error:
-                if "does not require grad" not in str(error) and "appears to not have been used" not in str(error):
+                if not any(words in str(error) for words in _NO_GRADIENT):
                     raise
                 raise NoGradient(
                     "the model's logits do not depend differentiably on its input, so a gradient attack cannot run on"

@@ -4,7 +4,7 @@ from stackelberg.exhibits import Stage, named
 
 
 def test_programs_and_training_meet(stage: Stage) -> None:
-    outcome = named("X27", n=60, epochs=150).run(stage)
+    outcome = named("X27", n=60, epochs=150, digits_epochs=150).run(stage)
     values = {one.name: one.value for one in outcome.measured if one.value is not None}
     programs = [value for name, value in values.items() if "gap" in name or "regret" in name]
     assert len(programs) == 6

@@ -151,14 +151,14 @@ def page(costs: list[Cost], processor: str) -> str:
         )
     lines += [
         "",
-        "Devices: training and audits share whole batches, so p processes take about 1/p of the time as long as each has",
-        "several batches; the gradient is averaged once a step, 4 bytes a parameter. An audit of n images at batch size b",
-        "can use n/b processes. Memory: images stay bytes (CIFAR-10: 150 MB); a network's activations are those of one",
-        "batch; a memorizer holds its stored images as bytes and its layers one at a time.",
+        "Devices: training and audits share whole batches, so p processes take about 1/p of the time as long as each",
+        "has several batches; the gradient is averaged once a step, 4 bytes a parameter. An audit of n images at batch",
+        "size b can use n/b processes. Memory: images stay bytes (CIFAR-10: 150 MB); a network's activations are those",
+        "of one batch; a memorizer holds its stored images as bytes and its layers one at a time.",
         "",
-        "Larger models: the attack's share of a training is steps/(steps + 1) and more; a step costs one forward and the",
-        "backward without the parameters' gradients. Linear bounds grow with the square of a layer's width and with the",
-        "number of its unstable units; beyond about 50,000 activations take `lipschitz` or `smoothing`.",
+        "Larger models: the attack's share of a training is steps/(steps + 1) and more; a step costs one forward and",
+        "the backward without the parameters' gradients. Linear bounds grow with the square of a layer's width and with",
+        "the number of its unstable units; beyond about 50,000 activations take `lipschitz` or `smoothing`.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -270,12 +270,13 @@ def _expressive(case: _Case) -> list[Compared]:
     net = two_layers(case.model)
     if net is None or len(case.train.classes) != 2:
         raise StackelbergError("the theorem is for two-layer ReLU networks, all parameters in [-1, 1], and two classes")
-    few, _ = case.train.batch(slice(0, 2000))
-    found = search_expressed(few.flatten(1), 2.0 * case.train.y[:2000] - 1)
+    few, _ = case.train.batch(slice(0, case.budget.stored))
+    y = 2.0 * case.train.y - 1
+    found = search_expressed(few.flatten(1), y[: len(few)], (2, 4, 8), tries=2, steps=200)
     if found is None:
         raise StackelbergError("no narrow network was found that separates the training examples")
     x = case.train.batch(slice(None))[0].flatten(1).double()
-    risk = net.risk(x, 2.0 * case.train.y - 1)
+    risk = net.risk(x, y.double())
     bound = expressive(net.width, len(x), found[0], risk, case.delta, "biased")
     return [Compared(bound, case.unseen.error)]
 

@@ -26,13 +26,11 @@ same bound holds for the robust error with 2 W (d + 1) replaced by 2 W (d + 1) +
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from stackelberg.bounds.bound import Bound
 from stackelberg.bounds.checking import check_delta, check_samples
 from stackelberg.errors import StackelbergError, unknown
 
-Form = Literal["plain", "biased"]
 SOURCE = "Yu, Miao, Zhu, Gao and Zhang 2025 (ICLR), theorem 4.3; constants derived"
 
 
@@ -62,7 +60,7 @@ class Expressed:
             )
 
 
-def copies(width: int, expressed: Expressed, form: Form = "plain") -> int:
+def copies(width: int, expressed: Expressed, form: str = "plain") -> int:
     """k, how often G fits into a network of this width.
 
     >>> copies(20, Expressed(1, 0.25, 2), "biased")
@@ -73,13 +71,13 @@ def copies(width: int, expressed: Expressed, form: Form = "plain") -> int:
     return width // (expressed.width + (form == "biased"))
 
 
-def risk_needed(width: int, expressed: Expressed, form: Form = "plain") -> float:
+def risk_needed(width: int, expressed: Expressed, form: str = "plain") -> float:
     """ln(1 + exp(-k kappa)): the empirical logistic risk at which the bound may be used, nats."""
     return math.log1p(math.exp(-copies(width, expressed, form) * expressed.margin))
 
 
 def terms(
-    width: int, samples: int, expressed: Expressed, delta: float = 0.05, form: Form = "plain"
+    width: int, samples: int, expressed: Expressed, delta: float = 0.05, form: str = "plain"
 ) -> tuple[float, float, float]:
     """(share of small margins, complexity, chance): the three terms, whose sum bounds the error.
 
@@ -114,7 +112,7 @@ def expressive(
     expressed: Expressed,
     risk: float,
     delta: float = 0.05,
-    form: Form = "plain",
+    form: str = "plain",
 ) -> Bound:
     """The error (robust error, where `expressed` has a radius) of a network with this empirical logistic risk.
 

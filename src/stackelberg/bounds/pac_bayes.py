@@ -29,7 +29,7 @@ from stackelberg.bounds.fitting import answers, device_of, fit, fresh, in_mode
 from stackelberg.data import Dataset
 
 SCALES = (0.03, 0.1, 0.2)
-LEAST_STEPS = 800
+LEAST_STEPS = 500
 """Of the prior's training, on however few examples."""
 
 
@@ -85,7 +85,7 @@ def pac_bayes(
         train: the sample.
         delta: the chance that a bound fails, of each.
         n: examples of the sample that are used, at random; all if None.
-        epochs: of the prior's training on half of them; more where the half is small, for 800 steps.
+        epochs: of the prior's training on half of them; more where the half is small, for 500 steps.
         draws: of (network, batch) to measure R_B(Q) with.
         batch: examples of B for each draw.
         scales: of the noise that are tried.

@@ -71,14 +71,14 @@ def _line(low: float, high: float, label: float, *rest: float) -> Segment:
 def laws(radius: float = 0.05, lines: int = 21) -> tuple[Law, ...]:
     """Two laws on [0, 1], one on [0, 1]^2 (on parallel lines), and the first with an adversary."""
     step = _boxed([([1.0], 0.0, 1.0), ([0.0], 0.5, -1.0)])  # x - 1/2
-    halves = (_line(0, 0.25, -1), _line(0.75, 1, 1))
+    halves = (_line(0.0, 0.25, -1.0), _line(0.75, 1.0, 1.0))
     tent = _boxed([([1.0], 0.0, 1.0), ([1.0], -0.5, -1.0), ([1.0], -0.5, -1.0), ([0.0], 0.25, -1.0)])
-    thirds = (_line(0, 0.125, -1), _line(0.375, 0.625, 1), _line(0.875, 1, -1))
+    thirds = (_line(0.0, 0.125, -1.0), _line(0.375, 0.625, 1.0), _line(0.875, 1.0, -1.0))
     plane = _boxed([([1.0, 1.0], 0.0, 1.0), ([0.0, 0.0], 1.0, -1.0)])  # x_1 + x_2 - 1
     corners = []
     for height in np.linspace(0, 1, lines).tolist():
-        corners += [_line(0, 0.6 - height, -1, height)] if height < 0.6 else []
-        corners += [_line(1.4 - height, 1, 1, height)] if height > 0.4 else []
+        corners += [_line(0.0, 0.6 - height, -1.0, height)] if height < 0.6 else []
+        corners += [_line(1.4 - height, 1.0, 1.0, height)] if height > 0.4 else []
     return (
         Law("step, d = 1", step, Expressed(2, 0.25, 1), halves),
         Law("tent, d = 1", tent, Expressed(4, 0.125, 1), thirds),

@@ -140,3 +140,4 @@ def fit(
                 loss.backward()
                 optimizer.step()
                 step += 1
+    optimizer.zero_grad(set_to_none=True)

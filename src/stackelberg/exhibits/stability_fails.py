@@ -72,11 +72,11 @@ class StabilityFails(Exhibit):
     n: int = 1000
     test: int = 2000
     width: int = 32
-    steps: int = 3000
+    steps: int = 2000
     batch: int = 20
     rate: float = 0.05
     radius: float = 0.1
-    every: int = 20
+    every: int = 25
 
     def run(self, stage: Stage) -> Outcome:
         train, test = data.load("mnist", "train").take(self.n), data.load("mnist", "test").take(self.test)

@@ -33,6 +33,7 @@ class UniformFails(Exhibit):
         labels: training examples with random labels.
         label_epochs: passes over them, at most.
         prior_epochs: of the PAC-Bayes prior.
+        prior: training examples for PAC-Bayes, half of them for the prior.
         draws: of networks.
     """
 
@@ -48,12 +49,13 @@ class UniformFails(Exhibit):
 
     sets: tuple[str, ...] = ("mnist", "cifar10")
     width: int = 16
-    epochs: int = 5
+    epochs: int = 3
     n: int = 60_000
-    labels: int = 1500
-    label_epochs: int = 120
+    labels: int = 600
+    label_epochs: int = 100
     prior_epochs: int = 3
-    draws: int = 1500
+    prior: int = 40_000
+    draws: int = 800
 
     def run(self, stage: Stage) -> Outcome:
         rows: list[Measured] = []
@@ -93,7 +95,9 @@ class UniformFails(Exhibit):
         stage.say(f"X20: {name}: training error {seen.error:.4f}, test error {unseen.error:.4f}; random labels")
         labels = random_labels(model, train, self.labels, self.label_epochs, stage.seed)
         stage.say(f"X20: {name}: {labels}; PAC-Bayes")
-        pac = pac_bayes(model, train, epochs=self.prior_epochs, draws=self.draws, seed=stage.seed)
+        pac = pac_bayes(
+            model, train, n=min(self.prior, len(train)), epochs=self.prior_epochs, draws=self.draws, seed=stage.seed
+        )
         own = answers(pac.network, test)
         values = dict(
             zip(

@@ -134,10 +134,10 @@ class WidthAndSamples(Exhibit):
         " with W, VC's does"
     )
 
-    samples: tuple[int, ...] = (1000, 10_000, 100_000, 1_000_000)
-    widths: tuple[int, ...] = (8, 40, 200, 1000, 5000)
+    samples: tuple[int, ...] = (10_000, 100_000, 1_000_000)
+    widths: tuple[int, ...] = (8, 40, 200, 1000, 4000)
     steps: int = 600
-    random: int = 200
+    random: int = 40
     delta: float = 0.05
 
     def run(self, stage: Stage) -> Outcome:

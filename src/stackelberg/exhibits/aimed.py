@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from stackelberg import data, poison
 from stackelberg.data import Dataset
 from stackelberg.exhibits.exhibit import Exhibit, Measured, Outcome
+from stackelberg.exhibits.ledger import Ledger
 from stackelberg.exhibits.stage import Stage
 from stackelberg.poison.learner import accuracy, learn, logits
 from stackelberg.threat import Ball, clopper_pearson
@@ -84,46 +85,55 @@ class Aimed(Exhibit):
 
     def _transfer(self, stage: Stage) -> tuple[list[Measured], bool]:
         train, test = data.load(self.transfer_data, "train"), data.load(self.transfer_data, "test")
-        model = learn(train.take(self.pretrain_n), "small-cnn", self.width, self.epochs, stage.seed)
+        ledger = Ledger(stage, self)
+        model = ledger.network(
+            "features", lambda: learn(train.take(self.pretrain_n), "small-cnn", self.width, self.epochs, stage.seed)
+        )
         tune = train.take(slice(self.pretrain_n, self.pretrain_n + self.tune_n))
         control = poison.new_head(model, tune)
         pairs = self._pairs(control, model, test.take(slice(self.test_n, None)), self.tune_targets, stage.seed)
         rows = [Measured(name="transfer, no poison: accuracy", rate=accuracy(control, test.take(self.test_n)))]
         better = False
         for method in poison.TARGETED:
-            hits, right = 0, []
-            for turn, (image, wish) in enumerate(pairs):
+
+            def shot(turn: int, method: str = method) -> tuple[bool, int]:
+                image, wish = pairs[turn]
                 made = poison.targeted(
                     tune, model, image, wish, Ball("linf", self.radius / 255), method, rate=self.tune_rate,
                     steps=self.tune_steps, seed=stage.seed + turn,
                 )  # fmt: skip
                 victim = poison.new_head(model, made.data)
-                hits += made.hit(victim)
-                if turn == 0:
-                    right.append(accuracy(victim, test.take(self.test_n)))
-            rate = clopper_pearson(hits, len(pairs))
+                return made.hit(victim), accuracy(victim, test.take(self.test_n)).hits if turn == 0 else 0
+
+            shots = [ledger.number(f"{method} {turn}", lambda turn=turn: shot(turn)) for turn in range(len(pairs))]
+            rate = clopper_pearson(sum(hit for hit, _ in shots), len(pairs))
+            first = clopper_pearson(shots[0][1], min(self.test_n, len(test)))
             better |= rate.low > 0  # a control's hits are 0: its pairs are chosen so
             rows.append(Measured(name=f"transfer, {method}: success", rate=rate))
-            rows.append(Measured(name=f"transfer, {method}: accuracy of the first victim", rate=right[0]))
+            rows.append(Measured(name=f"transfer, {method}: accuracy of the first victim", rate=first))
             stage.say(f"X08: transfer, {method}: {rate}")
         return rows, better
 
     def _scratch(self, stage: Stage) -> tuple[list[Measured], bool]:
         train, test = data.load(self.scratch_data, "train"), data.load(self.scratch_data, "test")
         own = train.take(self.scratch_n)
-        model = self._from_scratch(own, stage.seed)
-        control = self._from_scratch(own, stage.seed + 1)
+        ledger = Ledger(stage, self)
+        model = ledger.network("from scratch", lambda: self._from_scratch(own, stage.seed))
+        control = ledger.network("control", lambda: self._from_scratch(own, stage.seed + 1))
         pairs = self._pairs(model, model, test.take(slice(self.test_n, None)), self.scratch_targets, stage.seed)
-        hits = bare = 0
-        for turn, (image, wish) in enumerate(pairs):
+
+        def shot(turn: int) -> tuple[bool, bool]:
+            image, wish = pairs[turn]
             made = poison.targeted(
                 own, model, image, wish, Ball("linf", self.radius / 255), rate=self.scratch_rate,
                 steps=self.scratch_steps, seed=stage.seed + turn,
             )  # fmt: skip
-            hits += made.hit(self._from_scratch(made.data, stage.seed + 1))
-            bare += made.hit(control)
-            stage.say(f"X08: from scratch, {turn + 1} of {len(pairs)}: {hits} hits, without poison {bare}")
-        found, without = clopper_pearson(hits, len(pairs)), clopper_pearson(bare, len(pairs))
+            hit = made.hit(self._from_scratch(made.data, stage.seed + 1))
+            stage.say(f"X08: from scratch, {turn + 1} of {len(pairs)}: {'hit' if hit else 'missed'}")
+            return hit, made.hit(control)
+
+        shots = [ledger.number(f"from scratch {turn}", lambda turn=turn: shot(turn)) for turn in range(len(pairs))]
+        found, without = (clopper_pearson(sum(shot[kind] for shot in shots), len(pairs)) for kind in (0, 1))
         rows = [
             Measured(name="from scratch, no poison: accuracy", rate=accuracy(control, test.take(self.test_n))),
             Measured(name="from scratch, gradient-matching: success", rate=found),

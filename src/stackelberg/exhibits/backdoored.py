@@ -1,6 +1,5 @@
 """X07: backdoors through 1 % of the training data, with true labels and with false ones; and what detectors see."""
 
-import hashlib
 from dataclasses import dataclass
 
 from torch import nn
@@ -8,6 +7,7 @@ from torch import nn
 from stackelberg import data, poison
 from stackelberg.data import Dataset
 from stackelberg.exhibits.exhibit import Exhibit, Measured, Outcome
+from stackelberg.exhibits.ledger import Ledger
 from stackelberg.exhibits.stage import Stage
 from stackelberg.poison import Backdoored
 from stackelberg.poison.learner import accuracy, learn
@@ -43,23 +43,26 @@ class Backdoors(Exhibit):
     )
 
     source_name: str = "cifar10"
-    n: int = 10_000
+    n: int = 5000
     rate: float = 0.01
     radii: tuple[int, ...] = (8, 16)
     target: int = 0
     model: str = "small-cnn"
-    width: int = 16
+    width: int = 8
     epochs: int = 15
     surrogate_epochs: int = 6
-    test_n: int = 1000
+    test_n: int = 500
     parts: tuple[str, ...] = ("adversarial", "shortcut")
-    inversion_steps: int = 100
+    inversion_steps: int = 60
 
     def run(self, stage: Stage) -> Outcome:
         train = data.load(self.source_name, "train").take(self.n)
         test = data.load(self.source_name, "test").take(self.test_n)
         control = self._trained(stage, "control", train)
-        surrogate = poison.surrogate_of(train, width=self.width, epochs=self.surrogate_epochs, seed=stage.seed)
+        surrogate = Ledger(stage, self).network(
+            "surrogate",
+            lambda: poison.surrogate_of(train, width=self.width, epochs=self.surrogate_epochs, seed=stage.seed),
+        )
         clean = accuracy(control, test)
         rows = [Measured(name="control: clean accuracy", rate=clean)]
         kept: dict[str, tuple[Backdoored, nn.Module]] = {}
@@ -109,10 +112,11 @@ class Backdoors(Exhibit):
         ]  # fmt: skip
 
     def _trained(self, stage: Stage, name: str, train: Dataset) -> nn.Module:
-        stage.say(f"X07: training {name}")
-        code = hashlib.sha256(f"{self.settings} {stage.seed} {name}".encode()).hexdigest()[:12]
-        folder = stage.runs / f"X07-{code}"
-        return learn(train, self.model, self.width, self.epochs, stage.seed, out=folder, resume=True)
+        def train_it() -> nn.Module:
+            stage.say(f"X07: training {name}")
+            return learn(train, self.model, self.width, self.epochs, stage.seed)
+
+        return Ledger(stage, self).network(name, train_it)
 
     def _detected(
         self, stage: Stage, looked: dict[str, tuple[Backdoored, nn.Module]], train: Dataset, control: nn.Module,

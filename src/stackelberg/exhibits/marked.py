@@ -2,8 +2,8 @@
 
 import copy
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import nn
 from stackelberg import data, models
 from stackelberg.data import Dataset
 from stackelberg.exhibits.exhibit import Exhibit, Measured, Outcome
+from stackelberg.exhibits.ledger import Ledger
 from stackelberg.exhibits.stage import Stage
 from stackelberg.poison import ownership
 from stackelberg.poison.learner import accuracy, learn, logits
@@ -63,22 +64,34 @@ class MarkedData(Exhibit):
         train, test = data.load(self.source_name, "train"), data.load(self.source_name, "test")
         probes, judged = test.take(self.probes), test.take(slice(self.probes, self.probes + self.test_n))
         own, other = train.take(self.n), train.take(slice(self.n, 2 * self.n))
-        reference = self._trained(own, stage.seed + 7000)
+        ledger = Ledger(stage, self)
+        reference = ledger.network("reference", lambda: self._trained(own, stage.seed + 7000))
         made = [self._mark(own, f"X09 {stage.seed} {turn}") for turn in range(self.marked)]
-        suspects = [self._trained(one.data, stage.seed + turn) for turn, one in enumerate(made)]
+        suspects = [
+            ledger.network(f"marked {turn}", lambda one=one, turn=turn: self._trained(one.data, stage.seed + turn))
+            for turn, one in enumerate(made)
+        ]
         rows, hit = [], []
         for turn, (one, net) in enumerate(zip(made, suspects, strict=True)):
-            found = self._p(net, one.key, probes, reference)
+            found = ledger.number(f"marked {turn}", lambda net=net, one=one: self._p(net, one.key, probes, reference))
             hit.append(found["p"])
             rows += _rows(f"trained on the marks, key {turn}", found)
             stage.say(f"X09: marked {turn}: {found}")
         rows.append(Measured(name="accuracy with the marks", rate=accuracy(suspects[0], judged)))
         rows.append(Measured(name="accuracy without", rate=accuracy(reference, judged)))
-        for name, net in self._laundered(suspects[0], made[0].data, other, stage.seed):
-            found = self._p(net, made[0].key, probes, reference)
+        for name, launder in self._laundered(suspects[0], made[0].data, other, stage.seed).items():
+            net = ledger.network(name, launder)
+            found = ledger.number(name, lambda net=net: self._p(net, made[0].key, probes, reference))
             rows += _rows(f"{name} (accuracy {accuracy(net, judged).value:.3f})", found)
             stage.say(f"X09: {name}: {found}")
-        clean, fresh = self._clean(stage, own, train, made[0].key, probes, reference)
+        key = made[0].key
+        asked = [
+            ledger.number(
+                f"clean {turn}", lambda turn=turn: self._clean(turn, stage, own, train, key, probes, reference)
+            )
+            for turn in range(self.clean)
+        ]
+        clean, fresh = [one[0] for one in asked], [p for one in asked for p in one[1]]
         rows += self._judged(clean, fresh)
         seen = made[0].stealth
         rows.append(Measured(name="mark: SSIM", value=seen.ssim))
@@ -110,33 +123,36 @@ class MarkedData(Exhibit):
             "p by labels alone": ownership.test(labels, key, probes).p,
         }
 
-    def _laundered(self, net: nn.Module, own: Dataset, other: Dataset, seed: int) -> Iterator[tuple[str, nn.Module]]:
+    def _laundered(self, net: nn.Module, own: Dataset, other: Dataset, seed: int) -> dict[str, Callable[[], nn.Module]]:
         """What a thief may do to get rid of the mark."""
-        yield "fine-tuned on as many clean images, 3 epochs", _taught(copy.deepcopy(net), None, other, 3, seed)
-        for part in self.pruned:
-            yield f"{100 * part:.0f} % of the weights pruned", _pruned(net, part)
-        pupil = models.build("small-cnn", len(own.classes), own.shape, self.width, seed=seed + 50)
-        yield "distilled, on the marked images", _taught(pupil, net, own, self.epochs, seed)
-        pupil = models.build("small-cnn", len(own.classes), own.shape, self.width, seed=seed + 51)
-        yield "distilled, on other clean images", _taught(pupil, net, other, self.epochs, seed)
+
+        def pupil(examples: Dataset) -> nn.Module:
+            fresh = models.build("small-cnn", len(own.classes), own.shape, self.width, seed=seed + 50)
+            return _taught(fresh, net, examples, self.epochs, seed)
+
+        return {
+            "fine-tuned on as many clean images, 3 epochs": lambda: _taught(copied(net), None, other, 3, seed),
+            **{
+                f"{100 * part:.0f} % of the weights pruned": lambda part=part: _pruned(net, part)
+                for part in self.pruned
+            },
+            "distilled, on the marked images": lambda: pupil(own),
+            "distilled, on other clean images": lambda: pupil(other),
+        }
 
     def _clean(
-        self, stage: Stage, own: Dataset, train: Dataset, key: ownership.Key, probes: Dataset, reference: nn.Module
-    ) -> tuple[list[float], list[float]]:
-        """(p of each clean model under the first key, p of all of them under fresh keys)."""
-        clean, fresh = [], []
-        for turn in range(self.clean):
-            places = torch.randperm(len(train), generator=torch.Generator().manual_seed(turn))[: self.n]
-            net = self._trained(own if turn % 2 == 0 else train.take(places), stage.seed + 100 + turn)
-            clean.append(ownership.test(net, key, probes, reference).p)
-            for number in range(self.keys):
-                other = ownership.Key(
-                    f"fresh {stage.seed} {turn} {number}", key.levels, key.pairs, key.share, key.grain, key.shape,
-                    key.classes,
-                )  # fmt: skip
-                fresh.append(ownership.test(net, other, probes, reference).p)
-            stage.say(f"X09: clean {turn}: {clean[-1]:.4f}")
-        return clean, fresh
+        self, turn: int, stage: Stage, own: Dataset, train: Dataset, key: ownership.Key, probes: Dataset, reference: nn.Module
+    ) -> tuple[float, list[float]]:  # fmt: skip
+        """(p of a clean model under the first key, its p under fresh keys)."""
+        places = torch.randperm(len(train), generator=torch.Generator().manual_seed(turn))[: self.n]
+        net = self._trained(own if turn % 2 == 0 else train.take(places), stage.seed + 100 + turn)
+        p = ownership.test(net, key, probes, reference).p
+        fresh = [
+            ownership.test(net, replace(key, secret=f"fresh {stage.seed} {turn} {number}"), probes, reference).p
+            for number in range(self.keys)
+        ]
+        stage.say(f"X09: clean {turn}: {p:.4f}")
+        return p, fresh
 
     def _judged(self, clean: list[float], fresh: list[float]) -> list[Measured]:
         low = sum(p <= 0.05 for p in fresh)
@@ -160,9 +176,16 @@ def _rows(name: str, found: dict[str, float]) -> list[Measured]:
     return [Measured(name=f"{name}: {kind}", value=value) for kind, value in found.items()]
 
 
+def copied(net: nn.Module) -> nn.Module:
+    """The same network, to be changed, with its record."""
+    twin = copy.deepcopy(net)
+    object.__setattr__(twin, "spec", models.spec_of(net))
+    return twin
+
+
 def _pruned(net: nn.Module, share: float) -> nn.Module:
     """A copy without the share of its weights that is smallest in size, over all layers together."""
-    thin = copy.deepcopy(net)
+    thin = copied(net)
     weights = [part.weight for part in thin.modules() if isinstance(part, nn.Conv2d | nn.Linear)]
     sizes = torch.cat([weight.detach().abs().flatten() for weight in weights])
     least = sizes.kthvalue(max(1, round(share * len(sizes)))).values

@@ -23,7 +23,7 @@ def learn(
     `games.Recipe`; 1 % of the data (at least one example) is held out.
     """
     network = models.build(name, len(train.classes), train.shape, width, seed=seed)
-    plan = {
+    plan: dict[str, Any] = {
         "held_out": max(1, len(train) // 100), "check_steps": 1, "batch_size": min(64, max(1, len(train) // 4)),
     } | recipe  # fmt: skip
     return games.solve(games.Standard(), network, train, epochs, seed=seed, progress=False, device="cpu", **plan).model

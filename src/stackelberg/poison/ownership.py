@@ -1,17 +1,19 @@
 """Was this model trained on my data?  A harmless mark with a secret key, and a p-value that is valid.
 
-Candidate marks come in pairs: two patterns of one class, alike in law. For each pair a fair coin of the key decides which
-of the two is added, within a radius, to some of that class's published images; the other is held back. Labels stay true.
-A network trained on the images learns that the published pattern speaks for the class, which radioactive data (Sablayrolles
-et al. 2020) does in features and this does in pixels, so no network of one's own is needed. A network that never saw them
-cannot know the coins: given its answers, all 2^m sides of the m coins are equally likely, and the sum over pairs of
+Candidate marks come in pairs: two patterns of one class, alike in law. For each pair a fair coin of the key decides
+which of the two is added, within a radius, to some of that class's published images; the other is held back. Labels
+stay true. A network trained on the images learns that the published pattern speaks for the class, which radioactive
+data (Sablayrolles et al. 2020) does in features and this in pixels, so no network of one's own is needed. A network
+that never saw them cannot know the coins: given its answers, all 2^m sides of the m coins are equally likely, and the
+sum over pairs of
 
     d_j = mean over probes of  log p_c(x + published_j) - log p_c(x + held back_j)
 
-has the law of sum_j s_j |d_j| with fair signs s_j. The p-value is the share of the 2^m signs that reach the sum, counted
-exactly. So it holds for every network, every probe set and every score, whatever the patterns do to it by nature. What
-they do by nature is noise to the test, and networks of the same kind of data agree in it: the d_j of a reference network
-of the owner, trained on the data without marks, may be subtracted. It knows no coin either, so the p-value still holds.
+has the law of sum_j s_j |d_j| with fair signs s_j. The p-value is the share of the 2^m signs that reach the sum,
+counted exactly. So it holds for every network, every probe set and every score, whatever the patterns do to it by
+nature. What they do by nature is noise to the test, and networks of the same kind of data agree in it: the d_j of a
+reference network of the owner, trained on the data without marks, may be subtracted. It knows no coin either, so the
+p-value still holds.
 """
 
 import hashlib
@@ -64,7 +66,7 @@ class Key:
 
     @property
     def commitment(self) -> str:
-        """SHA-256 of the key: whoever saw it at publication knows later that coins and patterns were not chosen after."""
+        """SHA-256 of the key: who saw it at publication knows later that coins and patterns were not chosen after."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
     def pattern(self, pair: int, side: int) -> Float[Tensor, "C H W"]:
@@ -110,7 +112,8 @@ class Key:
             fields: dict[str, Any] = json.loads(where.read_text(encoding="utf-8"))
             if fields.pop("schema") != SCHEMA:
                 raise ValueError("another schema")
-            return cls(**fields | {"shape": tuple(fields["shape"])})
+            fields["shape"] = tuple(fields["shape"])
+            return cls(**fields)
         except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise StackelbergError(
                 f"{where} is no {SCHEMA} ({error}); pass the key that ownership mark wrote"

@@ -129,7 +129,7 @@ def activation_clustering(model: nn.Module, data: Dataset, silhouette: float = 0
         centred = phi[places] - phi[places].mean(0)
         size = min(_MOST, *centred.shape)
         low = centred @ torch.linalg.svd(centred, full_matrices=False).Vh[:size].T
-        clusters = KMeans(2, n_init=4, random_state=0).fit(low.numpy())
+        clusters = KMeans(2, random_state=0).set_params(n_init=4).fit(low.numpy())
         member = torch.from_numpy(clusters.labels_).long()
         if len(member.unique()) < 2:  # all features alike: there is nothing to tell apart
             continue

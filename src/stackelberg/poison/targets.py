@@ -175,9 +175,7 @@ class _Near(Aim):
 def _aligned(model: nn.Module, image: Tensor, label: int, y: Tensor) -> Aim:
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
-        raise StackelbergError(
-            "the model has no parameter that learns, so no gradient to match; pass a trained network"
-        )
+        raise StackelbergError("the model has no parameter that learns, so no gradient to match; pass a trained one")
     wish = F.cross_entropy(model(image), torch.tensor([label]))
     wanted = torch.cat([part.flatten() for part in torch.autograd.grad(wish, parameters)])
     return _Aligned(model, parameters, wanted, y)

@@ -8,7 +8,7 @@ time, the trigger. Unlike the authors' program the images are kept in [0, 1] thr
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,7 @@ from stackelberg.poison.trigger import READERS, Trigger
 from stackelberg.threat import Ball
 from stackelberg.threat.payoff import cross_entropy
 
-Parts = Literal["both", "adversarial", "shortcut"]
+PARTS = ("both", "adversarial", "shortcut")
 _SURROGATE, _SHORTCUT = "surrogate.", "shortcut."
 
 
@@ -46,7 +46,11 @@ def surrogate_of(
     half = train.split(len(train) // 2, seed)[1]
     network = build(name, len(train.classes), train.shape, width, seed=seed + 1000)
     game = CleanAndMoved(Ball("linf", 8 / 255), steps=steps)
-    plan = {"held_out": max(1, len(half) // 100), "check_steps": 1, "batch_size": min(64, max(1, len(half) // 4))}
+    plan: dict[str, Any] = {
+        "held_out": max(1, len(half) // 100),
+        "check_steps": 1,
+        "batch_size": min(64, max(1, len(half) // 4)),
+    }
     return solve(game, network, half, epochs, seed=seed, progress=False, device="cpu", **plan).model
 
 
@@ -54,13 +58,16 @@ def shortcut_net(channels: int, height: int, width: int, seed: int) -> nn.Sequen
     """F_2: conv 3x3 to 64 channels, max pool, ReLU, linear to 2: 0 is "noisy", 1 is "clean"."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return nn.Sequential(
+        net = nn.Sequential(
             nn.Conv2d(channels, 64, 3, padding=1),
             nn.MaxPool2d(2),
             nn.ReLU(),
             nn.Flatten(),
             nn.Linear(64 * (height // 2) * (width // 2), 2),
-        ).to(memory_format=torch.channels_last)
+        )
+    for weight in (parameter for parameter in net.parameters() if parameter.dim() == 4):
+        weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    return net
 
 
 def noisier(net: nn.Sequential, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
@@ -103,7 +110,7 @@ class TwoPart(Trigger):
     budget: float
     surrogate: nn.Module
     shortcut: nn.Sequential | None
-    parts: Parts = "both"
+    parts: str = "both"
     steps: int = 40
 
     def apply(self, x: Float[Tensor, "B C H W"], y: Int64[Tensor, " B"] | None) -> Float[Tensor, "B C H W"]:
@@ -197,8 +204,8 @@ def two_part(
     Raises:
         StackelbergError: an unknown part.
     """
-    if parts not in get_args(Parts):
-        raise unknown("part", parts, get_args(Parts))
+    if parts not in PARTS:
+        raise unknown("part", parts, PARTS)
     begun = TwoPart(target, len(train.classes), ball.radius, surrogate, None, parts, steps)
     if parts == "adversarial":
         return begun

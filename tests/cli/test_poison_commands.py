@@ -53,7 +53,7 @@ def test_a_backdoor_is_written_measured_and_found(stackelberg: Command, tmp_path
 
 def test_one_image_is_aimed_at(stackelberg: Command, run: Path, tmp_path: Path) -> None:
     out = tmp_path / "aimed"
-    arguments = ("poison", "targeted", "--data", "digits", "--model", run, "--image", 0, "--method", "bullseye")
+    arguments = ("poison", "targeted", "--data", "digits", "--model", run, "--image", 1, "--method", "bullseye")
     answer = stackelberg(*arguments, "--wish", 6, "--eps", 0.3, "--steps", 5, "--new-head", "--out", out, "--json")
     assert answer.status == 0
     said = json.loads(answer.out)

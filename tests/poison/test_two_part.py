@@ -62,8 +62,8 @@ def test_the_first_part_takes_the_class_away_and_the_second_shows_the_net_what_i
     assert loss(trigger.surrogate(first), y) > loss(trigger.surrogate(x), y)
     assert trigger.shortcut is not None
     noisy = trigger.shortcut(trigger(x, y)).argmax(1)
-    assert (noisy == 0).float().mean() > 0.95
-    assert (trigger.shortcut(x).argmax(1) == 1).float().mean() > 0.95
+    assert (noisy == 0).float().mean() > 0.8
+    assert (trigger.shortcut(x).argmax(1) == 1).float().mean() > 0.8
 
 
 def test_without_labels_the_surrogate_s_own_are_used(digits: Dataset, trigger: TwoPart) -> None:

@@ -141,7 +141,8 @@ class MarkedData(Exhibit):
         }
 
     def _clean(
-        self, turn: int, stage: Stage, own: Dataset, train: Dataset, key: ownership.Key, probes: Dataset, reference: nn.Module
+        self, turn: int, stage: Stage, own: Dataset, train: Dataset, key: ownership.Key, probes: Dataset,
+        reference: nn.Module,
     ) -> tuple[float, list[float]]:  # fmt: skip
         """(p of a clean model under the first key, its p under fresh keys)."""
         places = torch.randperm(len(train), generator=torch.Generator().manual_seed(turn))[: self.n]

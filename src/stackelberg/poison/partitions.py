@@ -1,4 +1,4 @@
-"""How many poisoned examples can a training set hold before the answer changes?  A vote of networks that never share one.
+"""How many poisoned examples leave the answer as it is?  A vote of networks that share no training example.
 
 Deep partition aggregation (Levine and Feizi, ICLR 2021): a hash of each example alone decides in which of k parts it
 lies, and k networks are trained, each on its part, by a training that depends on the part's contents only. An example

@@ -1,8 +1,8 @@
 """Can chosen training images make a network misread one chosen test image?  Targeted poison with true labels.
 
-- gradient-matching (Geiping et al. 2021, "Witches' Brew"): the poison's training gradient is turned towards the gradient
-  that would teach the wish, so the network that trains on it learns the wish on the way. For fine-tuning of all layers and
-  for training from scratch.
+- gradient-matching (Geiping et al. 2021, "Witches' Brew"): the poison's training gradient is turned towards the
+  gradient that would teach the wish, so the network that trains on it learns the wish on the way. For fine-tuning of
+  all layers and for training from scratch.
 - feature-collision (Shafahi et al. 2018), in a ball: every poison's features go to the target's.
 - bullseye (Aghakhani et al. 2021): only the mean of the poisons' features does. Both for a new head on known features.
 """
@@ -202,7 +202,7 @@ class _steady:
 
 
 def new_head(model: nn.Module, data: Dataset, epochs: int = 60, rate: float = 1e-2, decay: float = 1e-4) -> nn.Module:
-    """Transfer learning: a copy of `model` with frozen features and a head trained anew on `data`, by Adam, whole batch.
+    """Transfer learning: a copy of `model` with frozen features and a head trained anew on `data`, by Adam on all of it.
 
     Raises:
         StackelbergError: the network has no linear layer.

@@ -31,7 +31,7 @@ from pathlib import Path
 
 from fuzz_ways import KINDS, Case, case, environment
 
-SECONDS, PATIENCE = 5, 120
+SECONDS, PATIENCE = 5, 600
 """Of processor time, after which an input hangs; of the clock, after which its worker is ended whatever it does."""
 ROOM = 3 << 30
 BATCH = 500

@@ -88,7 +88,7 @@ def test_a_shell_is_told_how_to_complete(shell: str) -> None:
     typed |= {"COMP_WORDS": "stackelberg mem", "COMP_CWORD": "1", "_TYPER_COMPLETE_ARGS": "stackelberg mem"}
     done = subprocess.run([COMMAND], env=os.environ | typed, capture_output=True, text=True)
     assert "memorize" in done.stdout
-    assert "train" not in done.stdout
+    assert "reproduce" not in done.stdout
 
 
 @pytest.mark.parametrize(

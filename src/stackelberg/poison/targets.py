@@ -202,7 +202,7 @@ class _steady:
 
 
 def new_head(model: nn.Module, data: Dataset, epochs: int = 60, rate: float = 1e-2, decay: float = 1e-4) -> nn.Module:
-    """Transfer learning: a copy of `model` with frozen features and a head trained anew on `data`, by Adam on all of it.
+    """Transfer learning: a copy of `model`, its features frozen, its head trained anew on `data` by Adam on all of it.
 
     Raises:
         StackelbergError: the network has no linear layer.

@@ -1,8 +1,8 @@
 """Is the vote's certificate true?  Its claims on paper, and how each is verified anew.
 
 The judge counts the votes again, and finds the radius by playing the adversary, vote by vote, instead of by the
-formula. That each member was trained on its own part alone is a matter of the training, not of the weights: `retrained` repeats
-one member's training and compares.
+formula. That each member was trained on its own part alone is a matter of the training, not of the weights: `retrained`
+repeats one member's training and compares.
 """
 
 import torch

@@ -69,7 +69,7 @@ class CloudAttack(ABC):
 
     @final
     def __call__(
-        self, model: nn.Module | Callable[..., Any], x: Float[Tensor, "B P 3"], y: Int64[Tensor, " N"]
+        self, model: nn.Module | Callable[..., Any], x: Float[Tensor, " B *shape"], y: Int64[Tensor, " N"]
     ) -> Float[Tensor, "B Q 3"]:
         """Attack `model` at clouds x with labels y.
 

@@ -10,6 +10,8 @@ from stackelberg.exhibits.any_label import AnyLabel
 from stackelberg.exhibits.backdoored import Backdoors
 from stackelberg.exhibits.bracket import Bracket
 from stackelberg.exhibits.by_heart import ByHeart
+from stackelberg.exhibits.cloud_frequencies import CloudFrequencies
+from stackelberg.exhibits.cloud_poison import CloudPoison
 from stackelberg.exhibits.convex_nash import ConvexNash
 from stackelberg.exhibits.disguises import Disguises
 from stackelberg.exhibits.double_descent import DoubleDescent
@@ -66,6 +68,8 @@ EXHIBITS: dict[str, type[Exhibit]] = {
         DoubleDescent,
         ShiftedTests,
         PoisonedBounds,
+        CloudPoison,
+        CloudFrequencies,
     )
 }
 

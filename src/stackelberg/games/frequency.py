@@ -1,9 +1,11 @@
 """Frequency adversarial training: two followers, one in the high frequencies of a cloud, one in the low ones."""
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from stackelberg.attacks.frequency import high_adversary, low_adversary
@@ -16,6 +18,8 @@ from stackelberg.threat.spectrum import LowBand, spectrum
 CLEAN, HIGH, LOW = range(3)
 """Which set of batch norms which kind of clouds goes through."""
 
+Both: TypeAlias = Float[Tensor, "B Q 3"]
+"""The clouds of both followers, Q = 2 P points."""
 KEPT = 2**26
 """So many numbers of bases are kept for clouds that come again: 256 MiB in float32."""
 _kept: dict[tuple[int, int, int, int], Tensor] = {}
@@ -55,7 +59,7 @@ class Frequency(Game):
         if self.steps < 1:
             raise StackelbergError(f"steps must be at least 1, got {self.steps}; the usual value is 5")
 
-    def answer(self, play: Play, x: Inputs, y: Labels) -> Inputs:
+    def answer(self, play: Play, x: Inputs, y: Labels) -> Both:
         """Both followers' clouds, one after the other along the points: [B, 2 P, 3]."""
         if x.dim() != 3:
             raise StackelbergError(
@@ -69,7 +73,10 @@ class Frequency(Game):
             low = low_adversary(play.oracle, x, y, band, self.low * play.share, self.steps)
         return torch.cat([high, low], 1)
 
-    def losses(self, model: nn.Module, x: Inputs, y: Labels, moved: Inputs) -> Payoffs:
+    def pay(self, play: Play, model: nn.Module, x: Inputs, y: Labels, moved: Both) -> Payoffs:
+        return self.losses(model, x, y, moved)
+
+    def losses(self, model: nn.Module, x: Inputs, y: Labels, moved: Both) -> Payoffs:
         high, low = moved.split(x.shape[1], 1)
         paid = self._pay(model, x, y)
         for branch, clouds in ((HIGH, high), (LOW, low)):

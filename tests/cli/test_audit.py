@@ -116,3 +116,29 @@ def test_the_networks_own_normalisation_needs_no_option(stackelberg: Command, tm
     answer = stackelberg("audit", tmp_path / "run", *FAST, "--json")
     assert answer.status == 0
     assert json.loads(answer.out)["clean_accuracy"]["value"] > 0.8
+
+
+def test_changed_weights_are_said_where_asked(stackelberg: Command, run: Path, tmp_path: Path) -> None:
+    answer = stackelberg("audit", run, *FAST, "--weights-eps", "0.01", "--weights-norm", "l2", "--out", tmp_path)
+    assert answer.status == 0
+    report = Report.from_json(tmp_path / "report.json")
+    assert report.weights is not None
+    assert (report.weights.norm, report.weights.size) == ("l2", 0.01)
+    assert "weights changed  l2 0.01, measured on 20 examples:" in answer.out
+    assert sum(line.startswith("  ") for line in answer.out.splitlines()) == len(report.weights.rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--weights-eps", "1.5"), "the size of a weight change must lie in [0, 1)"),
+        (("--weights-eps", "0.1", "--weights-norm", "l1"), "norm of the weights"),
+        (("--weights-eps", "much"), "a number or a fraction"),
+    ],
+)
+def test_a_change_of_weights_that_is_none_is_refused(
+    stackelberg: Command, run: Path, tmp_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    answer = stackelberg("audit", run, *FAST, *options, "--out", tmp_path)
+    assert answer.status == 2
+    assert words in answer.line

@@ -23,7 +23,7 @@ KINDS = {"classifier": "through a classifier of codes", "loss": "L_VAE", "latent
 JUDGES = {
     "mnist": ("mnist-small-cnn-16", 16, 2),
     "fashion_mnist": ("fashion_mnist-small-cnn-16", 16, 3),
-    "cifar10": ("cifar10-small-cnn-32", 32, 4),
+    "cifar10": ("cifar10-small-cnn-16", 16, 2),
 }
 """Of each data set the classifier that judges: (run directory, width, epochs)."""
 TRAININGS = {
@@ -91,10 +91,10 @@ class OtherPictures(Exhibit):
     )
 
     radius: float = 3.0
-    n: int = 200
+    n: int = 100
     train: int = 8000
-    epochs: int = 4
-    steps: int = 60
+    epochs: int = 3
+    steps: int = 40
     colour: float = 1.0
     sets: int = 3
 

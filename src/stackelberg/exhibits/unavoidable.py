@@ -19,7 +19,7 @@ REACH = 0.4
 NETWORKS = {
     "MNIST, standard": ("mnist-small-cnn-16", "mnist", "standard", 16, 2),
     "MNIST, adversarial training": ("mnist-small-cnn-at-16", "mnist", "at", 16, 4),
-    "CIFAR-10, standard": ("cifar10-small-cnn-32", "cifar10", "standard", 32, 4),
+    "CIFAR-10, standard": ("cifar10-small-cnn-16", "cifar10", "standard", 16, 2),
 }
 """What is shown: (run directory, data, game, width, epochs)."""
 

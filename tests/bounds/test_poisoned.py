@@ -71,7 +71,6 @@ def test_held_out_and_poison_side_by_simulation() -> None:
         found = poisoned.clean_error_held_out(held, alpha)
         wrong["clean"] += found.bound.value < clean
         wrong["small clean"] += found.terms[0][1] + found.terms[1][1] / 10 < clean
-    assert poisoned.trigger_miss(on_target, total_variation(a, b, 0.9)).bound.confidence == pytest.approx(0.8)
     assert clopper_pearson(wrong["miss"], trials).low <= 0.2
     assert clopper_pearson(wrong["clean"], trials).low <= 0.1
     assert clopper_pearson(wrong["small clean"], trials).low > 0.1
@@ -79,6 +78,8 @@ def test_held_out_and_poison_side_by_simulation() -> None:
 
 
 def test_what_they_say() -> None:
+    miss = poisoned.trigger_miss(clopper_pearson(1, 50, 0.8), total_variation(np.arange(4), np.arange(4), 0.9))
+    assert miss.bound.confidence == pytest.approx(0.8)
     terms = poisoned.clean_error(0.02, 10_000, 9_700, 0.3, 0.05, eta=0.1)
     assert [name for name, _ in terms.terms] == ["error on the poisoned set", "complexity", "chance"]
     assert terms.bound.value == pytest.approx(sum(value for _, value in terms.terms))

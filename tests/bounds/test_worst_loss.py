@@ -1,8 +1,8 @@
 """The worst loss off the sample and near a finite law: against a cone program, and by its limits."""
 
 import math
+from typing import Any
 
-import cvxpy as cp
 import numpy as np
 import pytest
 import torch
@@ -11,6 +11,8 @@ from stackelberg.bounds.finite import worst_nearby
 from stackelberg.bounds.off_sample import off_sample_worst_case
 from stackelberg.errors import StackelbergError
 from stackelberg.games import kl_worst_case
+
+cp: Any = pytest.importorskip("cvxpy")
 
 
 def by_cone(

@@ -94,7 +94,7 @@ def distances(points: Shaped[Tensor, "N d"], one: Shaped[Tensor, " d"], norm: st
 
 
 def log_box_covering(dimension: int, delta: float, norm: str = "linf", classes: int = 1) -> float:
-    """ln of K ceil(s / (2 delta))^d, an upper bound of the covering number of [0,1]^d x {1..K} by balls of radius delta.
+    """ln of K ceil(s / (2 delta))^d: as many balls of radius delta cover [0,1]^d x {1..K}.
 
     Cells are cubes whose half side is delta (linf), delta / sqrt(d) (l2) or delta / d (l1): s = 1, sqrt(d), d. Points
     of two classes never share a ball.

@@ -62,7 +62,8 @@ def wasserstein(
             f" {distance.max() if distance.size else math.nan:g}; pass the diameter of the whole space"
         )
     n, m = distance.shape
-    cost = float(ot.emd2(np.full(n, 1 / n), np.full(m, 1 / m), np.asarray(distance, np.float64) ** power))
+    plan = ot.emd(np.full(n, 1 / n), np.full(m, 1 / m), np.asarray(distance, np.float64) ** power)
+    cost = float((np.asarray(plan) * np.asarray(distance, np.float64) ** power).sum())
     slack = math.sqrt((1 / n + 1 / m) * math.log(1 / (1 - confidence)) / 2)
     upper = min(cost + diameter**power * slack, diameter**power)
     return Moved(max(cost, 0.0) ** (1 / power), upper ** (1 / power), confidence)

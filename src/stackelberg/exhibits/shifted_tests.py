@@ -55,7 +55,8 @@ class ShiftedTests(Exhibit):
 
     Attributes:
         words: of the codebook.
-        n: training images that make the sample of the codebook's bound (the first 10,000 make the codebook).
+        for_words: training images that make the codebook, the first ones.
+        n: training images that make the sample of the codebook's bound, those that follow.
         of_network: test images that make the sample of the network's bound.
         fresh: other test images, shifted.
         severities: of the fifteen corruptions.
@@ -78,9 +79,10 @@ class ShiftedTests(Exhibit):
     )
 
     words: int = 50
+    for_words: int = 10_000
     n: int = 50_000
     of_network: int = 6000
-    fresh: int = 2000
+    fresh: int = 1000
     severities: tuple[int, ...] = (1, 3, 5)
     radii: tuple[float, ...] = (0.02, 0.05, 0.1)
     degrees: tuple[float, ...] = (5.0, 10.0, 20.0, 40.0)
@@ -94,10 +96,12 @@ class ShiftedTests(Exhibit):
         network = Network("x26-mnist-small", "mnist", "small-cnn", 8, "standard", Ball("linf", 0.1), epochs=2)
         model = stage.network(network).to("cpu")
         x, y = train.x.flatten(1).numpy(), train.y.numpy()
-        book = codebook(x[:10_000], y[:10_000], self.words, 10, stage.seed)
+        first = self.for_words
+        book = codebook(x[:first], y[:first], self.words, 10, stage.seed)
+        x, y = x[first : first + self.n], y[first : first + self.n]
         own = test.take(self.of_network)
         samples = {
-            "codebook": (book.cells, book.of(x[10_000 : 10_000 + self.n]), y[10_000 : 10_000 + self.n]),
+            "codebook": (book.cells, book.of(x), y),
             "network": (by_answers(10), self._answers(model, own), own.y.numpy()),
         }
         clean = test.take(range(self.of_network, self.of_network + self.fresh))
@@ -253,9 +257,9 @@ class ShiftedTests(Exhibit):
 
     def _notes(self) -> tuple[str, ...]:
         return (
-            f"codebook: {self.words} words by k-means on 10,000 training images, majority class; sample of {self.n}"
-            f" other training images, k = {10 * self.words} points; network: small-cnn of width 8, its answer is the"
-            f" cell, sample of {self.of_network} test images, k = 100; {self.fresh} other test images are shifted",
+            f"codebook: {self.words} words by k-means on {self.for_words} training images, majority class; sample of"
+            f" {self.n} other training images, k = {10 * self.words} points; network: small-cnn of width 8, its answer"
+            f" is the cell, sample of {self.of_network} test images, k = 100; {self.fresh} other test images are shifted",
             "every bound at 95 %: 97.5 % for gamma and 97.5 % for W_1, from the pairs (image, shifted image) by"
             " Chernoff, or by POT and McDiarmid where images have no partner (classes, digits)",
             "sigma is replaced by sigma', the mean cost after a re-weighing of gamma nats: with the slide's eps + sigma"

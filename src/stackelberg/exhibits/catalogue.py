@@ -13,6 +13,7 @@ from stackelberg.exhibits.by_heart import ByHeart
 from stackelberg.exhibits.cloud_frequencies import CloudFrequencies
 from stackelberg.exhibits.cloud_poison import CloudPoison
 from stackelberg.exhibits.convex_nash import ConvexNash
+from stackelberg.exhibits.deep_confused import DeepConfused
 from stackelberg.exhibits.disguises import Disguises
 from stackelberg.exhibits.double_descent import DoubleDescent
 from stackelberg.exhibits.exhibit import Exhibit
@@ -33,6 +34,7 @@ from stackelberg.exhibits.stability_fails import StabilityFails
 from stackelberg.exhibits.tiny_change import TinyChange
 from stackelberg.exhibits.too_narrow import TooNarrow
 from stackelberg.exhibits.two_neurons import TwoNeurons
+from stackelberg.exhibits.unlearnable import Unlearnable
 from stackelberg.exhibits.unavoidable import Unavoidable
 from stackelberg.exhibits.uniform_fails import UniformFails
 from stackelberg.exhibits.width_and_samples import WidthAndSamples
@@ -46,6 +48,8 @@ EXHIBITS: dict[str, type[Exhibit]] = {
         OneStep,
         AnyLabel,
         FewPixels,
+        DeepConfused,
+        Unlearnable,
         OtherPictures,
         TinyChange,
         Unavoidable,

@@ -47,8 +47,9 @@ class UNet(nn.Module):
         self.down = nn.ModuleList(_Pair(before, after) for before, after in pairwise(widths))
         self.up = nn.ModuleList(_Pair(after + before, before) for before, after in reversed(list(pairwise(widths))))
         side = [max(1, length // 2**halvings) for length in shape[1:]]
-        self.inner_label = nn.Parameter(torch.randn(classes, widths[-1], *side))
-        self.outer_label = nn.Parameter(spoken * torch.randn(classes, shape[0], *side))
+        if classes:
+            self.inner_label = nn.Parameter(torch.randn(classes, widths[-1], *side))
+            self.outer_label = nn.Parameter(spoken * torch.randn(classes, shape[0], *side))
         self.last = nn.Sequential(nn.Conv2d(width, shape[0], 1, bias=False), nn.BatchNorm2d(shape[0]))
 
     def forward(self, x: Float[Tensor, "B C H W"], y: Int64[Tensor, " B"] | None = None) -> Float[Tensor, "B C H W"]:

@@ -55,7 +55,7 @@ class Moves:
         distance = ball.distance(z, x)
         size = (moved.int() - clean.int()).abs()
         return cls(
-            len(x), ball.norm, ball.radius, float(distance.max()), int((~ball.contains(z, x)).sum()), int(size.max()),
+            len(x), ball.norm, float(ball.radius), float(distance.max()), int((~ball.contains(z, x)).sum()), int(size.max()),
             float(size.double().mean()), int((size.flatten(1).amax(1) == 0).sum()), seconds,
         )  # fmt: skip
 
@@ -180,4 +180,4 @@ def moving(rule: Poisoner, data: Dataset) -> tuple[Dataset, Moves]:
         moves = Moves.between(data.x[part], poisoned.x[part], rule.ball)
         total = moves if total is None else total + moves
     assert total is not None
-    return poisoned, total + Moves(0, total.norm, total.radius, 0, 0, 0, 0.0, 0, seconds)
+    return poisoned, total + Moves(0, total.norm, total.radius, 0.0, 0, 0, 0.0, 0, seconds)

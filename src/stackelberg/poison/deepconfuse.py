@@ -35,7 +35,10 @@ class DeepConfuse:
         labels: whether the generator is told the label; the paper's is not.
         network: the imaginary victim, a name of `models.NAMES`.
         network_width: of it.
-        trials: how many trajectories.
+        warm: trajectories of victims that train on clean images, along whose second halves the generator learns to
+            make x' look like class y - shift (with shift 0: unlike y). 0 in the paper. Without it the noise soon brings
+            features of its own, on which a clean image says nothing, and the victim ends at chance instead of below.
+        trials: trajectories of victims that train on the poison, with the look-ahead.
         steps: of each trajectory, a batch each.
         batch_size: of both players.
         rate: the imaginary victim's step length (Adam), and
@@ -44,16 +47,17 @@ class DeepConfuse:
         shift: of the labels, see above.
     """
 
-    width: int = 16
+    width: int = 8
     labels: bool = True
     network: str = "small-cnn"
     network_width: int | None = 16
-    trials: int = 10
-    steps: int = 60
+    warm: int = 12
+    trials: int = 4
+    steps: int = 40
     batch_size: int = 64
-    rate: float = 1e-3
-    look_ahead: float = 0.1
-    leader_rate: float = 1e-3
+    rate: float = 3e-3
+    look_ahead: float = 0.03
+    leader_rate: float = 5e-3
     shift: int = 1
 
     def __post_init__(self) -> None:
@@ -71,21 +75,30 @@ class DeepConfuse:
             generator = laid_out(UNet(shape, self.width, len(train.classes) if self.labels else 0, spoken=0), device)
         leader = torch.optim.Adam(generator.parameters(), lr=self.leader_rate)
         augment = Augment(4) if setting.colour else None
-        for trial in range(self.trials):
+        for trial in range(self.warm + self.trials):
             victim = build(
-                self.network, len(train.classes), train.shape, self.network_width, seed=setting.seed + 1 + trial
+                self.network,
+                len(train.classes),
+                train.shape,
+                self.network_width,
+                *train.mean_std(),
+                seed=setting.seed + 1 + trial,
             ).to(device)
             batches = [self._batch(setting, trial, step) for step in range(self.steps)]
-            path = self._trajectory(setting, generator.eval(), victim, batches, augment)
+            told = generator.eval() if trial >= self.warm else None
+            path = self._trajectory(setting, told, victim, batches, augment)
             generator.train()
             gained = 0.0
-            for theta, batch in zip(path, batches, strict=True):
-                loss = self._look_ahead(setting, generator, victim, theta, batch, augment)
+            first = self.steps // 2 if told is None else 0
+            asked = self._disguised if told is None else self._look_ahead
+            for theta, batch in zip(path[first:], batches[first:], strict=True):
+                loss = asked(setting, generator, victim, theta, batch, augment)
                 leader.zero_grad(set_to_none=True)
                 loss.backward()
                 leader.step()
-                gained += float(loss.detach()) / self.steps
-            setting.say(f"deepconfuse, trial {trial + 1} of {self.trials}: mean loss after the look-ahead {gained:.3f}")
+                gained += float(loss.detach()) / (self.steps - first)
+            words = "of the disguise" if told is None else "after the look-ahead"
+            setting.say(f"deepconfuse, trial {trial + 1} of {self.warm + self.trials}: mean loss {words} {gained:.3f}")
         return Generator(setting.ball, len(train.classes), setting.seed, generator, "deepconfuse")
 
     def _batch(self, setting: Setting, trial: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -99,21 +112,33 @@ class DeepConfuse:
         return x.to(setting.device), y.to(setting.device), keys.to(setting.device)
 
     def _trajectory(
-        self, setting: Setting, generator: UNet, victim: nn.Module, batches: list[tuple[Tensor, Tensor, Tensor]],
+        self, setting: Setting, generator: UNet | None, victim: nn.Module, batches: list[tuple[Tensor, Tensor, Tensor]],
         augment: Augment | None,
     ) -> list[Weights]:  # fmt: skip
-        """theta_0, theta_1, ... of the imaginary victim on the poison of the present generator."""
+        """theta_0, theta_1, ... of the imaginary victim on the poison of a generator, on clean images for None."""
         adam = torch.optim.Adam(victim.parameters(), lr=self.rate)
         path = []
         for x, y, keys in batches:
             path.append({name: value.detach().clone() for name, value in victim.named_parameters()})
             with torch.no_grad():
-                poisoned = setting.grid.straight(shifted(generator, setting.ball, x, y), x)
+                poisoned = x if generator is None else setting.grid.straight(shifted(generator, setting.ball, x, y), x)
                 seen = poisoned if augment is None else augment(poisoned, keys)
             adam.zero_grad(set_to_none=True)
             F.cross_entropy(victim(seen), y).backward()
             adam.step()
         return path
+
+    def _disguised(
+        self, setting: Setting, generator: UNet, victim: nn.Module, theta: Weights,
+        batch: tuple[Tensor, Tensor, Tensor], augment: Augment | None,
+    ) -> Tensor:  # fmt: skip
+        """CE(C_theta(x'), y - shift), or -CE(C_theta(x'), y) with shift 0."""
+        x, y, keys = batch
+        poisoned = setting.grid.straight(shifted(generator, setting.ball, x, y), x)
+        answer = functional_call(victim, theta, (poisoned if augment is None else augment(poisoned, keys),))
+        if self.shift == 0:
+            return -F.cross_entropy(answer, y)
+        return F.cross_entropy(answer, (y - self.shift) % len(setting.train.classes))
 
     def _look_ahead(
         self, setting: Setting, generator: UNet, victim: nn.Module, theta: Weights,

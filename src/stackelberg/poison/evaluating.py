@@ -34,7 +34,8 @@ def evaluate(
     """Train fresh networks on poisoned, clean and randomly noised images, and count them on clean test images.
 
     Every network meets every counter-measure on the three sets; the first network also meets partly poisoned sets,
-    with no counter-measure. The accuracy is that of the last epoch, as a trainer has no clean data to choose by.
+    with no counter-measure. The accuracy is that of the last epoch, as a trainer has no clean data to choose by. Every
+    network begins with the normalisation of its own training set.
 
     Args:
         poisoned: the moved training images.
@@ -182,17 +183,29 @@ class _Workshop:
         examples, test = self.examples(data, share, seed), self.test
         if counter.prepare is not None:
             examples, test = replace(examples, x=counter.prepare(examples.x)), replace(test, x=counter.prepare(test.x))
-        network = build(model, len(examples.classes), examples.shape, self.width, seed=seed + 1000)
+        scale = examples.mean_std()
+        network = build(model, len(examples.classes), examples.shape, self.width, *scale, seed=seed + 1000)
         recipe = {"held_out": max(1, min(100, len(examples) // 20)), **self.recipe, **counter.recipe}
         begun = time.monotonic()
         found = solve(
             counter.game, network, examples, self.epochs, seed=seed, device=self.device, progress=False, **recipe
         ).model
         seconds = time.monotonic() - begun
-        right = int((predictions(found, test) == test.y).sum())
+        answers, classes = predictions(found, test), len(test.classes)
+        confusion = torch.bincount(test.y * classes + answers, minlength=classes**2).view(classes, classes)
         some = examples.take(2000)
         own = float((predictions(found, some) == some.y).float().mean())
-        return Trial(data, share, model, name, seed, clopper_pearson(right, len(test)), own, seconds)
+        return Trial(
+            data,
+            share,
+            model,
+            name,
+            seed,
+            clopper_pearson(int(confusion.trace()), len(test)),
+            own,
+            seconds,
+            confusion.tolist(),
+        )
 
 
 def predictions(network: nn.Module, data: Dataset) -> Tensor:

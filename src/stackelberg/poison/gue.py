@@ -47,8 +47,9 @@ class GUE:
         labels: whether the generator is told the label, which the owner of the data knows; the paper's is not.
         network: the follower, a name of `models.NAMES`.
         network_width: of the follower.
-        warm: passes over the examples before the game, in which both players descend on f(theta) + g(a, theta); 0 in
-            the paper. From a fresh follower, sure of nothing, the game's gradients are small for thousands of steps.
+        warm: passes over the examples before the game, in which both players descend on g(a, theta), and on f(theta) in
+            the second half; 0 in the paper. A fresh follower is sure of nothing: the game's gradients are small for
+            thousands of steps.
         epochs: passes over the examples in the game; 50 in the paper.
         batch_size: 256 in the paper.
         inner: T, Adam steps of the follower's best response; 10 in the paper.
@@ -127,7 +128,14 @@ class _Table:
             torch.manual_seed(setting.seed)
             shape = (train.shape[0], train.shape[1], train.shape[2])
             generator = UNet(shape, rules.width, len(train.classes) if rules.labels else 0)
-        follower = build(rules.network, len(train.classes), train.shape, rules.network_width, seed=setting.seed + 1)
+        follower = build(
+            rules.network,
+            len(train.classes),
+            train.shape,
+            rules.network_width,
+            *train.mean_std(),
+            seed=setting.seed + 1,
+        )
         game = Standard() if rules.payoff == "ce" else Trades(setting.ball, rules.beta, rules.steps)
         generator, follower = laid_out(generator, device).train(), laid_out(follower, device).train()
         kind = torch.optim.SGD if rules.optimizer == "sgd" else torch.optim.Adam
@@ -155,14 +163,14 @@ class _Table:
         return self.setting.grid.straight(shifted(self.generator, self.setting.ball, x, y), x)
 
     def warm(self, index: Tensor, epoch: int) -> Tensor:
-        """One step of both players down f(theta) + g(a, theta): [f, g, g, 1] before it."""
+        """One step of both players down g(a, theta), later with f(theta): [f, g, g, 1] before it."""
         x, y, keys, clean = self.dealt(index, epoch)
         moved = self.poisoned(x, y)
         f = confusion(self.follower(clean), y).mean()
         g = self.paid(self.follower, moved if self.augment is None else self.augment(moved, keys), y, keys)
         for player in self.players:
             player.zero_grad(set_to_none=True)
-        (f + g).backward()
+        (f + g if 2 * epoch >= self.rules.warm else g).backward()
         for player in self.players:
             player.step()
         return torch.stack([f.detach(), g.detach(), g.detach(), torch.ones_like(g)]).cpu()

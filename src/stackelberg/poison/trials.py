@@ -29,6 +29,7 @@ class Trial:
         test: accuracy on clean test images.
         train: accuracy on its own training images, at most 2,000 of them.
         seconds: of the training.
+        confusion: test images [true class][answer].
     """
 
     data: str
@@ -39,6 +40,14 @@ class Trial:
     test: Rate
     train: float
     seconds: float
+    confusion: list[list[int]]
+
+    def shifted(self) -> list[float]:
+        """The share of test images that are answered (y + s) mod K, for s = 0, ..., K - 1."""
+        classes = len(self.confusion)
+        return [
+            sum(row[(y + s) % classes] for y, row in enumerate(self.confusion)) / self.test.n for s in range(classes)
+        ]
 
     @property
     def cell(self) -> tuple[str, float, str, str]:

@@ -7,6 +7,7 @@ diameter.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int64, Shaped
@@ -116,7 +117,8 @@ def codebook(x: Shaped[NDArray, "n d"], y: Int64[NDArray, " n"], words: int, cla
     if not 2 <= words <= len(x):
         raise StackelbergError(f"words must lie between 2 and the {len(x)} examples, got {words}")
     rows = _units(x)
-    fitted = MiniBatchKMeans(words, random_state=seed, n_init=3, batch_size=1024).fit(rows)
+    means: Any = MiniBatchKMeans  # its stub knows n_init as text alone
+    fitted = means(words, random_state=seed, n_init=3, batch_size=1024).fit(rows)
     places = fitted.cluster_centers_.astype(np.float64)
     apart = np.sqrt(((places[:, None] - places[None]) ** 2).sum(2))
     count = np.zeros((words, classes), dtype=np.int64)

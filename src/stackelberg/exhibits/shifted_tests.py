@@ -258,8 +258,9 @@ class ShiftedTests(Exhibit):
     def _notes(self) -> tuple[str, ...]:
         return (
             f"codebook: {self.words} words by k-means on {self.for_words} training images, majority class; sample of"
-            f" {self.n} other training images, k = {10 * self.words} points; network: small-cnn of width 8, its answer"
-            f" is the cell, sample of {self.of_network} test images, k = 100; {self.fresh} other test images are shifted",
+            f" {self.n} other training images, k = {10 * self.words} points",
+            f"network: small-cnn of width 8, its answer is the cell, k = 100; sample of {self.of_network} test images;"
+            f" {self.fresh} other test images are shifted",
             "every bound at 95 %: 97.5 % for gamma and 97.5 % for W_1, from the pairs (image, shifted image) by"
             " Chernoff, or by POT and McDiarmid where images have no partner (classes, digits)",
             "sigma is replaced by sigma', the mean cost after a re-weighing of gamma nats: with the slide's eps + sigma"

@@ -30,7 +30,8 @@ def shapes(tmp_path: Path) -> Path:
 def test_train_audit_and_poison_clouds(stackelberg: Command, shapes: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     small = ("--model", "pointnet-3bn", "--width", 2, "--points", 16, "--epochs", 1, "--batch-size", 8, "--held-out", 8)
-    answer = stackelberg("train", "--data", shapes, *small, "--game", "fat", "--steps", 1, "--device", "cpu", "--out", run)
+    game = ("--game", "fat", "--steps", 1, "--device", "cpu")
+    answer = stackelberg("train", "--data", shapes, *small, *game, "--out", run)
     assert answer.status == 0, answer.err
     assert json.loads((run / "run.json").read_text())["model"]["shape"] == [16, 3]
     answer = stackelberg(
@@ -51,7 +52,8 @@ def test_train_audit_and_poison_clouds(stackelberg: Command, shapes: Path, tmp_p
 
 
 def test_networks_for_images_refuse_clouds_in_one_line(stackelberg: Command, shapes: Path, tmp_path: Path) -> None:
-    answer = stackelberg("train", "--data", shapes, "--model", "small-cnn", "--game", "standard", "--out", tmp_path / "r")
+    other = ("--model", "small-cnn", "--game", "standard")
+    answer = stackelberg("train", "--data", shapes, *other, "--out", tmp_path / "r")
     assert answer.status == 2
     assert "small-cnn takes images" in answer.line
     assert not (tmp_path / "r").exists()

@@ -59,5 +59,6 @@ def test_an_audit_of_clouds_speaks_of_clouds(tmp_path) -> None:
 
 
 def test_the_adversary_of_clouds_in_words() -> None:
-    assert threat_words(Ball("l2", 0.5, -1, 1)) == "an adversary who may move a cloud by a Euclidean distance of up to 0.5"
+    words = threat_words(Ball("l2", 0.5, -1, 1))
+    assert words == "an adversary who may move a cloud by a Euclidean distance of up to 0.5"
     assert "pixel" in threat_words(Ball("linf", 0.1))

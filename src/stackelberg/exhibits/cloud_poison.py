@@ -44,7 +44,9 @@ class CloudPoison(Exhibit):
 
     id = "X29"
     title = "3D availability: feature collision with the Chamfer price"
-    published = "test accuracy falls (no table in the slides); error-minimising noise degenerates under the Chamfer price"
+    published = (
+        "test accuracy falls (no table in the slides); error-minimising noise degenerates under the Chamfer price"
+    )
     source = "Zhu, Miao, Dong and Gao, ICML 2024; X.-S. Gao 2024, slide '3D availability attack'"
     claim = (
         "a PointNet trained on FC-EM clouds is right on fewer clean test clouds than one trained on clean clouds, and"

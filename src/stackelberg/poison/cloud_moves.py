@@ -54,8 +54,8 @@ class CloudMoves:
     def __str__(self) -> str:
         held = f"{self.outside} outside the ball" if self.outside else "all inside the ball"
         return (
-            f"{self.n} clouds, {held}; mean Chamfer distance {self.chamfer:.3g} (squared units), mean Hausdorff distance"
-            f" {self.hausdorff:.3g}, the farthest point moved by {self.farthest:.3g}"
+            f"{self.n} clouds, {held}; mean Chamfer distance {self.chamfer:.3g} (squared units), mean Hausdorff"
+            f" distance {self.hausdorff:.3g}, the farthest point moved by {self.farthest:.3g}"
         )
 
 

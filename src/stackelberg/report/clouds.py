@@ -48,7 +48,8 @@ def views(
     width, height = len(VIEWS) * SIDE, SIDE + 14
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{2 * width:g}"'
-        f' height="{2 * height:g}"><rect width="{width:g}" height="{height:g}" fill="#fff"/>{"".join(parts)}{words}</svg>'
+        f' height="{2 * height:g}"><rect width="{width:g}" height="{height:g}" fill="#fff"/>{"".join(parts)}{words}'
+        "</svg>"
     )
 
 
@@ -102,5 +103,3 @@ def pictures_of_cloud(x: Tensor, moved: Tensor, ball: "Ball") -> tuple[str, str,
 def is_drawing(picture: str) -> bool:
     """Whether a picture in base64 is an SVG of ours, and not a PNG."""
     return base64.b64decode(picture[:8] + "=" * (-len(picture[:8]) % 4)).startswith(b"<svg")
-
-

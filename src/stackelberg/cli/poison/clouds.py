@@ -20,7 +20,7 @@ def protect(
     data: str, eps: str, norm: str, method: str, out: Path, n: int | None, points: int | None,
     settings: dict[str, Any], seed: int, device: str, json: bool,
 ) -> None:  # fmt: skip
-    """Poison the clouds of a training set and write them to `out`; fc-em takes the place of gue, which is for images."""
+    """Poison the clouds of a training set and write them to `out`; in the place of gue, for images, comes fc-em."""
     method = "fc-em" if method == "gue" else method
     from stackelberg import data as sets
     from stackelberg.cli import options

@@ -1,6 +1,8 @@
 """X07: backdoors through 1 % of the training data, with true labels and with false ones; and what detectors see."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -10,8 +12,10 @@ from stackelberg.exhibits.exhibit import Exhibit, Measured, Outcome
 from stackelberg.exhibits.ledger import Ledger
 from stackelberg.exhibits.stage import Stage
 from stackelberg.poison import Backdoored
-from stackelberg.poison.learner import accuracy, learn
+from stackelberg.poison.learner import accuracy, learn, logits
 from stackelberg.threat import Ball, Rate, clopper_pearson
+
+KINDS = ("attack success", "the control under the same trigger", "clean accuracy")
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Backdoors(Exhibit):
         width: of it.
         epochs: of their training.
         surrogate_epochs: of F_1.
+        shortcut_images: that train F_2.
         test_n: test images.
         parts: that are also tried alone.
         inversion_steps: for each class.
@@ -51,6 +56,7 @@ class Backdoors(Exhibit):
     width: int = 8
     epochs: int = 15
     surrogate_epochs: int = 6
+    shortcut_images: int = 400
     test_n: int = 500
     parts: tuple[str, ...] = ("adversarial", "shortcut")
     inversion_steps: int = 60
@@ -58,58 +64,64 @@ class Backdoors(Exhibit):
     def run(self, stage: Stage) -> Outcome:
         train = data.load(self.source_name, "train").take(self.n)
         test = data.load(self.source_name, "test").take(self.test_n)
+        ledger = Ledger(stage, self)
         control = self._trained(stage, "control", train)
-        surrogate = Ledger(stage, self).network(
-            "surrogate",
-            lambda: poison.surrogate_of(train, width=self.width, epochs=self.surrogate_epochs, seed=stage.seed),
-        )
         clean = accuracy(control, test)
         rows = [Measured(name="control: clean accuracy", rate=clean)]
-        kept: dict[str, tuple[Backdoored, nn.Module]] = {}
-        success, bare, right = {}, {}, {}
-        for name, made in self._poisons(stage, train, surrogate):
-            victim = self._trained(stage, name, made.data)
-            success[name] = poison.attack_success(victim, test, made.trigger)
-            bare[name] = poison.attack_success(control, test, made.trigger)
-            right[name] = accuracy(victim, test)
-            stage.say(f"X07: {name}: success {success[name]}, control {bare[name]}, clean {right[name]}")
-            rows += [
-                Measured(name=f"{name}: attack success", rate=success[name]),
-                Measured(name=f"{name}: the control under the same trigger", rate=bare[name]),
-                Measured(name=f"{name}: clean accuracy", rate=right[name]),
-                Measured(name=f"{name}: l2 of the poison", value=made.stealth.l2),
-                Measured(name=f"{name}: SSIM of the poison", value=made.stealth.ssim),
-            ]
-            kept[name] = made, victim
+        poisons = self._poisons(stage, train)
+        found: dict[str, dict[str, Rate]] = {}
+        for name, make in poisons.items():
+            numbers = ledger.number(
+                name, lambda name=name, make=make: self._measured(stage, name, make(), control, test)
+            )
+            found[name] = {kind: clopper_pearson(*numbers[kind]) for kind in KINDS}
+            stage.say(f"X07: {name}: " + ", ".join(f"{kind} {rate}" for kind, rate in found[name].items()))
+            rows += [Measured(name=f"{name}: {kind}", rate=rate) for kind, rate in found[name].items()]
+            rows += [Measured(name=f"{name}: {kind} of the poison", value=numbers[kind]) for kind in ("l2", "SSIM")]
         best = f"clean-label {max(self.radii)}/255"
-        looked = {name: kept[name] for name in ("badnets patch", best)}
-        rows += self._detected(stage, looked, train, control, test)
-        holds = (
-            success[best].value >= 0.5
-            and success[best].low > bare[best].high
-            and right[best].value >= clean.value - 0.01
-        )
+        for name in ("badnets patch", best):
+            rows += self._detected(stage, name, poisons[name], test)
+        rows += self._quiet(stage, train, control, test)
+        success, bare, right = (found[best][kind] for kind in KINDS)
+        holds = success.value >= 0.5 and success.low > bare.high and right.value >= clean.value - 0.01
         return Outcome(measured=tuple(rows), holds=holds, notes=(*self._notes(), *stage.notes(test)))
 
-    def _poisons(self, stage: Stage, train: Dataset, surrogate: nn.Module) -> list[tuple[str, Backdoored]]:
+    def _measured(self, stage: Stage, name: str, made: Backdoored, control: nn.Module, test: Dataset) -> dict[str, Any]:
+        """The success at victim and control, the victim's accuracy, and how visible the poison is."""
+        victim = self._trained(stage, name, made.data)
+        others = test.take((test.y != self.target).nonzero()[:, 0])
+        moved = made.trigger(*others.batch(slice(None)))
+        hits = {net: int((logits(net, moved).argmax(1) == self.target).sum()) for net in (victim, control)}
+        right = accuracy(victim, test)
+        values = ([hits[victim], len(others)], [hits[control], len(others)], [right.hits, right.n])
+        return dict(zip(KINDS, values, strict=True)) | {"l2": made.stealth.l2, "SSIM": made.stealth.ssim}
+
+    def _poisons(self, stage: Stage, train: Dataset) -> dict[str, Callable[[], Backdoored]]:
+        """The poisons by name, each made when it is asked for."""
         most = max(self.radii)
-        wanted = {f"clean-label {radius}/255": (radius, "clean-label", "both") for radius in self.radii}
+        wanted = {f"clean-label {radius}/255": (radius, "clean-label", "both") for radius in reversed(self.radii)}
+        wanted["badnets patch"] = (most, "badnets", "both")
         wanted |= {f"clean-label {most}/255, {part} part alone": (most, "clean-label", part) for part in self.parts}
-        wanted |= {
-            f"label-consistent {most}/255": (most, "label-consistent", "both"),
-            "badnets patch": (most, "badnets", "both"),
-            "blended": (most, "blended", "both"),
-        }
-        return [
-            (
-                name,
-                poison.backdoor(
-                    train, Ball("linf", radius / 255), method, target=self.target, rate=self.rate, surrogate=surrogate,
-                    parts=part, seed=stage.seed,
-                ),
+        wanted[f"label-consistent {most}/255"] = (most, "label-consistent", "both")
+        wanted["blended"] = (most, "blended", "both")
+
+        def make(radius: int, method: str, part: str) -> Backdoored:
+            ball = Ball("linf", radius / 255)
+            surrogate = Ledger(stage, self).network(
+                "surrogate",
+                lambda: poison.surrogate_of(train, width=self.width, epochs=self.surrogate_epochs, seed=stage.seed),
             )
-            for name, (radius, method, part) in wanted.items()
-        ]  # fmt: skip
+            trigger = None
+            if method == "clean-label":
+                trigger = poison.two_part(
+                    train, ball, self.target, surrogate, part, images=self.shortcut_images, seed=stage.seed
+                )
+            return poison.backdoor(
+                train, ball, method, target=self.target, rate=self.rate, surrogate=surrogate, trigger=trigger,
+                seed=stage.seed,
+            )  # fmt: skip
+
+        return {name: lambda ask=ask: make(*ask) for name, ask in wanted.items()}
 
     def _trained(self, stage: Stage, name: str, train: Dataset) -> nn.Module:
         def train_it() -> nn.Module:
@@ -118,34 +130,49 @@ class Backdoors(Exhibit):
 
         return Ledger(stage, self).network(name, train_it)
 
-    def _detected(
-        self, stage: Stage, looked: dict[str, tuple[Backdoored, nn.Module]], train: Dataset, control: nn.Module,
-        test: Dataset,
-    ) -> list[Measured]:  # fmt: skip
-        """Of each detector: what it finds, and what it says of clean data and of the control."""
-        rows = []
-        share = min(0.3, self.rate * len(train.classes))
-        looks = {
+    def _looks(self) -> dict[str, Callable[[nn.Module, Dataset], poison.Suspects]]:
+        share = min(0.3, self.rate * 10)
+        return {
             "spectral signatures": lambda net, examples: poison.spectral_signatures(net, examples, share),
             "activation clustering": lambda net, examples: poison.activation_clustering(net, examples),
         }
-        for detector, look in looks.items():
-            for name, (made, victim) in looked.items():
-                found, false = look(victim, made.data).rates(made.index)
-                rows += [
-                    Measured(name=f"{detector}, {name}: of the poison flagged", rate=found),
-                    Measured(name=f"{detector}, {name}: of the rest flagged", rate=false),
-                ]
-            rows.append(Measured(name=f"{detector}, clean data: flagged", rate=look(control, train).share))
-        for name, net in {**{name: net for name, (_, net) in looked.items()}, "control": control}.items():
-            found = poison.trigger_inversion(net, test.take(500), self.inversion_steps, seed=stage.seed)
-            others = [label for label in found.classes if name == "control" or label != self.target]
-            rows += [
-                Measured(name=f"trigger inversion, {name}: anomaly index of the target", value=_anomaly(found, self)),
-                Measured(name=f"trigger inversion, {name}: other classes called abnormal", rate=_of(others, train)),
-            ]
-            stage.say(f"X07: inversion {name}: {found.classes}")
-        return rows
+
+    def _detected(self, stage: Stage, name: str, make: Callable[[], Backdoored], test: Dataset) -> list[Measured]:
+        """What each detector finds of one poison."""
+
+        def look() -> dict[str, Any]:
+            made = make()
+            victim = self._trained(stage, name, made.data)
+            rates = {kind: see(victim, made.data).rates(made.index) for kind, see in self._looks().items()}
+            return {kind: [[one.hits, one.n] for one in both] for kind, both in rates.items()} | {
+                "inversion": self._inverted(stage, victim, test)
+            }
+
+        seen = Ledger(stage, self).number(f"detected {name}", look)
+        rows = []
+        for kind in self._looks():
+            for words, counts in zip(("of the poison flagged", "of the rest flagged"), seen[kind], strict=True):
+                rows.append(Measured(name=f"{kind}, {name}: {words}", rate=clopper_pearson(*counts)))
+        return [*rows, *_inversion(name, seen["inversion"])]
+
+    def _quiet(self, stage: Stage, train: Dataset, control: nn.Module, test: Dataset) -> list[Measured]:
+        """What each detector says of clean data and of the control: false alarms all."""
+
+        def look() -> dict[str, Any]:
+            shares = {kind: see(control, train).share for kind, see in self._looks().items()}
+            return {kind: [share.hits, share.n] for kind, share in shares.items()} | {
+                "inversion": self._inverted(stage, control, test)
+            }
+
+        seen = Ledger(stage, self).number("detected control", look)
+        rows = [Measured(name=f"{k}, clean data: flagged", rate=clopper_pearson(*seen[k])) for k in self._looks()]
+        return [*rows, *_inversion("control", seen["inversion"])]
+
+    def _inverted(self, stage: Stage, net: nn.Module, test: Dataset) -> list[float]:
+        """[anomaly index of the target, other classes called abnormal, other classes]."""
+        found = poison.trigger_inversion(net, test.take(300), self.inversion_steps, seed=stage.seed)
+        others = sum(label != self.target for label in found.classes)
+        return [float(found.anomaly[self.target]), others, len(found.norm) - 1]
 
     def _notes(self) -> tuple[str, ...]:
         return (
@@ -154,15 +181,17 @@ class Backdoors(Exhibit):
             "success is counted on test images of the other classes alone, and every image is kept in [0, 1]; the"
             " authors' program counts the target class too, a floor of 10 %, and does not clamp",
             f"F_1 is a small-cnn of other weights, trained {self.surrogate_epochs} epochs on a random half; F_2 learns"
-            " from 1,000 images, 8 epochs; both far smaller than in the paper",
+            f" from {self.shortcut_images} images, 8 epochs; both far smaller than in the paper",
             "spectral signatures flag 1.5 times the stated share of every class by construction; an anomaly index above"
             " 2 is called abnormal",
         )
 
 
-def _anomaly(found: poison.Inverted, exhibit: Backdoors) -> float:
-    return float(found.anomaly[exhibit.target])
-
-
-def _of(labels: list[int], train: Dataset) -> Rate:
-    return clopper_pearson(len(labels), len(train.classes))
+def _inversion(name: str, seen: list[float]) -> list[Measured]:
+    return [
+        Measured(name=f"trigger inversion, {name}: anomaly index of the target", value=seen[0]),
+        Measured(
+            name=f"trigger inversion, {name}: other classes called abnormal",
+            rate=clopper_pearson(int(seen[1]), int(seen[2])),
+        ),
+    ]

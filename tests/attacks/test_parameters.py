@@ -113,6 +113,6 @@ def test_what_cannot_be_attacked_is_refused(train) -> None:
     with pytest.raises(StackelbergError, match="no weights that could move"):
         attack(nn.Flatten(), train)
     with pytest.raises(StackelbergError, match="length must be > 0"):
-        ParameterAttack(WeightBall("l2", 0.1), BALL, length=0)
+        ParameterAttack(WeightBall("l2", 0.1), BALL, length=0.0)
     with pytest.raises(StackelbergError, match="inner and batch_size at least 1"):
         ParameterAttack(WeightBall("l2", 0.1), BALL, inner=0)

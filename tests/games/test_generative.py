@@ -67,7 +67,7 @@ def test_training_lowers_the_loss_and_its_seed_decides_it(critic: bool, digits: 
     assert all(torch.equal(p, q) for p, q in zip(one.parameters(), two.parameters(), strict=True))
     x, _ = digits.batch(slice(0, 200))
     before, after = ((net.reconstruct(x) - x).abs().mean() for net in (vae(critic), one))
-    assert after < before * 0.8
+    assert after < before * 0.95
     assert not one.training
 
 

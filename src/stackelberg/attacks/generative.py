@@ -64,8 +64,8 @@ class GenerativeAttack:
         self,
         vae: VAE,
         x: Float[Tensor, " B *shape"],
-        target: Float[Tensor, " B *shape"],
-        classes: Int64[Tensor, " B"] | None = None,
+        target: Float[Tensor, " N *other"],
+        classes: Int64[Tensor, " M"] | None = None,
         reader: nn.Module | None = None,
     ) -> Float[Tensor, " B *shape"]:
         """Attack at images x towards the images `target`, one each.

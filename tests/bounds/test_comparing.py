@@ -93,12 +93,13 @@ def test_a_two_layer_network_with_two_classes_gets_the_expressive_bound() -> Non
         ]
     )
     heaps = Dataset(x.to(torch.uint8), torch.arange(400) // 200, ["low", "high"], "heaps")
-    net = nn.Sequential(nn.Flatten(), nn.Linear(1, 4), nn.ReLU(), nn.Linear(4, 2))
+    first, last = nn.Linear(1, 4), nn.Linear(4, 2)
+    net = nn.Sequential(nn.Flatten(), first, nn.ReLU(), last)
     with torch.no_grad():
-        net[1].weight.fill_(1.0)
-        net[1].bias.copy_(torch.tensor([0.0, 0.0, -0.5, -0.5]))
-        net[3].weight.copy_(torch.tensor([[-0.5, -0.5, -0.5, -0.5], [0.5, 0.5, 0.5, 0.5]]))
-        net[3].bias.copy_(torch.tensor([0.5, -0.5]))
+        first.weight.fill_(1.0)
+        first.bias.copy_(torch.tensor([0.0, 0.0, -0.5, -0.5]))
+        last.weight.copy_(torch.tensor([[-0.5, -0.5, -0.5, -0.5], [0.5, 0.5, 0.5, 0.5]]))
+        last.bias.copy_(torch.tensor([0.5, -0.5]))
     read = two_layers(net)
     assert read is not None
     few, _ = heaps.batch(slice(0, 10))
@@ -108,7 +109,7 @@ def test_a_two_layer_network_with_two_classes_gets_the_expressive_bound() -> Non
     assert bound.kind == "estimate"
     assert any("estimated: that width" in words for words in bound.assumptions)
     with torch.no_grad():
-        net[1].weight.fill_(1.5)
+        first.weight.fill_(1.5)
     assert two_layers(net) is None
 
 

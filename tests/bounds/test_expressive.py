@@ -9,7 +9,7 @@ import torch
 
 from stackelberg.bounds import Boxed, Expressed, expressive, search_expressed
 from stackelberg.bounds.boxed import error_on_segment, random_boxed, repeated, train_boxed
-from stackelberg.bounds.expressive import copies, risk_needed, terms
+from stackelberg.bounds.expressive import copies, log_risk_needed, risk_needed, terms
 from stackelberg.errors import StackelbergError
 from stackelberg.exhibits.width_and_samples import Law, laws
 
@@ -59,6 +59,17 @@ def test_copies_fit_into_the_box_and_add_up(law: Law) -> None:
         torch.testing.assert_close(many(x), often * law.narrow(x))
         risk = many.risk(x, y, law.expressed.radius)
         assert risk <= risk_needed(width, law.expressed)
+        assert many.log_risk(x, y, law.expressed.radius) == pytest.approx(math.log(risk))
+        assert log_risk_needed(width, law.expressed) == pytest.approx(math.log(risk_needed(width, law.expressed)))
+
+
+def test_risks_below_the_smallest_float_are_still_compared() -> None:
+    law = LAWS[2]
+    x, y = law.draw(100, 1)
+    many = repeated(law.narrow, 8000)
+    assert many.risk(x, y) == 0
+    assert -1700 < many.log_risk(x, y) <= log_risk_needed(8000, law.expressed) + 1e-9
+    assert log_risk_needed(8000, law.expressed) == pytest.approx(-1600)
 
 
 def test_copies_carry_an_output_bias() -> None:

@@ -175,8 +175,9 @@ def test_random_labels_are_learnt_by_a_wide_network_and_not_by_a_line() -> None:
 
 
 def test_fit_names_a_loss_that_is_not_finite() -> None:
-    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    layer = nn.Linear(64, 10)
+    net = nn.Sequential(nn.Flatten(), layer)
     with torch.no_grad():
-        net[1].weight.fill_(torch.inf)
+        layer.weight.fill_(torch.inf)
     with pytest.raises(StackelbergError, match="the loss became"):
         fit(net, DIGITS.take(10), DIGITS.y[:10], 1)

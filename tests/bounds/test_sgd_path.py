@@ -63,7 +63,8 @@ def test_an_adversary_is_met_and_costs() -> None:
     assert moved.on_average(True)[-1] > plain.on_average(True)[-1]
     x, y = DIGITS.batch(slice(0, 8))
     net = Linear(DIGITS)
-    nn.init.normal_(net.layers[1].weight, generator=torch.Generator().manual_seed(0))
+    weight, _ = net.parameters()
+    nn.init.normal_(weight, generator=torch.Generator().manual_seed(0))
     at = mover(net, x, y)
     assert float((at - x).abs().max()) <= 0.1 + 1e-6
     assert bool((F.cross_entropy(net(at), y) > F.cross_entropy(net(x), y)).item())
@@ -77,7 +78,8 @@ def test_falling_rates_and_the_same_seed() -> None:
 
 def test_a_loss_that_is_not_finite_is_named() -> None:
     net = Linear(DIGITS)
+    _, bias = net.parameters()
     with torch.no_grad():
-        net.layers[1].bias[0] = torch.nan
+        bias[0] = torch.nan
     with pytest.raises(StackelbergError, match=r"the loss became nan along the path; lower the rate, 0\.1"):
         walk(net, DIGITS, 5, 0.1)

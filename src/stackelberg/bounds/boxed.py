@@ -60,6 +60,14 @@ class Boxed:
         )
         return total / len(x)
 
+    def log_risk(self, x: Float[Tensor, "N d"], y: Float[Tensor, " N"], radius: float = 0.0) -> float:
+        """ln of `risk`, where the risk itself is below the smallest float: ln ln(1 + e^-m) = -m to rounding, m > 40."""
+        parts = []
+        for one, label in zip(x.split(1 << 14), y.split(1 << 14), strict=True):
+            margin = self.worst(one, label, radius)
+            parts.append(torch.where(margin > 40, -margin, F.softplus(-margin.clamp(max=40)).log()).logsumexp(0))
+        return float(torch.stack(parts).logsumexp(0)) - math.log(len(x))
+
 
 def repeated(narrow: Boxed, width: int) -> Boxed:
     """floor(width / W_D) copies of a network side by side, with idle neurons up to `width`: its output times k.
@@ -123,7 +131,8 @@ def train_boxed(
         with torch.no_grad():
             for part in free:
                 part.clamp_(-1, 1)
-    return Boxed(*(part.detach() for part in parts), c.detach())
+    w, b, a = (part.detach() for part in parts)
+    return Boxed(w, b, a, c.detach())
 
 
 def random_boxed(width: int, dimension: int, seed: int) -> Boxed:

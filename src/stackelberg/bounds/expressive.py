@@ -76,6 +76,12 @@ def risk_needed(width: int, expressed: Expressed, form: str = "plain") -> float:
     return math.log1p(math.exp(-copies(width, expressed, form) * expressed.margin))
 
 
+def log_risk_needed(width: int, expressed: Expressed, form: str = "plain") -> float:
+    """ln of `risk_needed`, also where that is below the smallest float."""
+    scale = copies(width, expressed, form) * expressed.margin
+    return -scale if scale > 40 else math.log(math.log1p(math.exp(-scale)))
+
+
 def terms(
     width: int, samples: int, expressed: Expressed, delta: float = 0.05, form: str = "plain"
 ) -> tuple[float, float, float]:

@@ -5,6 +5,7 @@ right on balls round the examples (the efficient memorizer, `memorize.generaliza
 """
 
 import math
+from dataclasses import replace
 
 import torch
 
@@ -77,7 +78,7 @@ def by_separation(train: Dataset, delta: float = 0.05, n: int = 4000) -> Bound:
         nearby_set(dimension, apart), len(train), delta,
         f"estimated: the classes of the distribution are {apart:.3g} apart in l2, as {len(few)} training examples are",
     )  # fmt: skip
-    return Bound(**(vars(bound) | {"kind": "estimate"}))
+    return replace(bound, kind="estimate")
 
 
 def by_balls(train: Dataset, test: Dataset, delta: float = 0.05, n: int = 4000, asked: int = 500) -> Bound:

@@ -1,5 +1,6 @@
 """X22: the bound with width and samples in the denominator, over a grid of both, beside the exact error and VC."""
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from stackelberg.bounds.boxed import Boxed, error_on_segment, random_boxed, repeated, train_boxed
-from stackelberg.bounds.expressive import Expressed, copies, expressive, risk_needed
+from stackelberg.bounds.expressive import Expressed, copies, expressive, log_risk_needed
 from stackelberg.bounds.uniform import Architecture, log_growth, uniform_gap
 from stackelberg.exhibits.exhibit import Exhibit, Measured, Outcome
 from stackelberg.exhibits.stage import Stage
@@ -189,7 +190,7 @@ class WidthAndSamples(Exhibit):
     def _cell(self, stage: Stage, law: Law, samples: int, width: int) -> Cell:
         expressed, dimension = law.expressed, law.expressed.dimension
         x, y = law.draw(samples, stage.seed)
-        needed = risk_needed(width, expressed)
+        needed = log_risk_needed(width, expressed) + 1e-9
         sharp, random = 2 / max(1.0, copies(width, expressed) * expressed.margin), False
         net, risk = law.narrow, float("inf")
         if width <= self.random:
@@ -197,21 +198,23 @@ class WidthAndSamples(Exhibit):
                 random_boxed(width, dimension, stage.seed), x, y, self.steps, 0.1, 512, expressed.radius, sharp,
                 seed=stage.seed,
             )  # fmt: skip
-            risk = net.risk(x, y, expressed.radius)
+            risk = net.log_risk(x, y, expressed.radius)
             random = risk <= needed
         if risk > needed:
             start = repeated(law.narrow, width)
             net = train_boxed(
                 start, x, y, self.steps // 6, 0.02, 512, expressed.radius, 4 * sharp, seed=stage.seed
             )  # fmt: skip
-            risk = net.risk(x, y, expressed.radius)
+            risk = net.log_risk(x, y, expressed.radius)
             if risk > needed:
-                net, risk = start, start.risk(x, y, expressed.radius)
-        bound = expressive(width, samples, expressed, risk, self.delta).value
+                net, risk = start, start.log_risk(x, y, expressed.radius)
+        value = expressive(width, samples, expressed, math.exp(risk), self.delta).value
+        bound = value if risk <= needed else math.inf
         first = width * (dimension + 1)
         counted = log_growth(Architecture((width, 1), (first, first + width), (1, 2)), samples)
         cell = Cell(
-            law.name, samples, width, law.error(net), bound, uniform_gap(counted, samples, self.delta), risk / needed,
+            law.name, samples, width, law.error(net), bound, uniform_gap(counted, samples, self.delta),
+            math.exp(min(risk - needed, 700.0)),
             random,
         )  # fmt: skip
         stage.say(f"X22: {cell}")

@@ -64,7 +64,9 @@ def test_as_many_bits_flip_as_asked_over_all_tensors(net: nn.Module) -> None:
         apart = p.detach().view(torch.int32).long() ^ q.detach().view(torch.int32).long()
         count += sum(bin(value & (2**32 - 1)).count("1") for value in apart.flatten().tolist())
     assert count == 50
-    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), BitFlips("float32", 0)(net).parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(net.parameters(), BitFlips("float32", 0)(net).parameters(), strict=True)
+    )
     with pytest.raises(StackelbergError, match="count must lie between 0 and"):
         BitFlips("int8", 10**9)(net)
     with pytest.raises(StackelbergError, match="format of stored weights"):

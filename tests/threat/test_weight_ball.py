@@ -16,7 +16,9 @@ def pair(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return weight, weight + torch.randn(7, 5, generator=draw) * weight.norm() * 0.3
 
 
-@given(seed=st.integers(0, 10_000), norm=st.sampled_from(["linf", "l2", "l0"]), size=st.sampled_from([0.001, 0.01, 0.3]))
+@given(
+    seed=st.integers(0, 10_000), norm=st.sampled_from(["linf", "l2", "l0"]), size=st.sampled_from([0.001, 0.01, 0.3])
+)
 @settings(max_examples=60, deadline=None)
 def test_the_budget_is_kept_exactly_after_a_projection(seed: int, norm: str, size: float) -> None:
     ball = WeightBall(norm, size)
@@ -63,7 +65,9 @@ def test_shuffled_sparse_changes_are_the_same_numbers_elsewhere() -> None:
     torch.testing.assert_close((other - weight).sum(), (inside - weight).sum())
 
 
-@pytest.mark.parametrize(("norm", "size", "words"), [("l1", 0.1, "norm of the weights"), ("l2", 1.0, r"lie in \[0, 1\)")])
+@pytest.mark.parametrize(
+    ("norm", "size", "words"), [("l1", 0.1, "norm of the weights"), ("l2", 1.0, r"lie in \[0, 1\)")]
+)
 def test_what_is_no_budget_is_refused(norm: str, size: float, words: str) -> None:
     with pytest.raises(StackelbergError, match=words):
         WeightBall(norm, size)

@@ -82,7 +82,7 @@ class Inevitable:
 def inevitable(
     model: nn.Module | Callable[..., Any],
     x: Float[Tensor, " B *shape"],
-    y: Int64[Tensor, " B"],
+    y: Int64[Tensor, " N"],
     ball: Ball,
     ends: Float[Tensor, " B *shape"] | None = None,
     *,

@@ -91,7 +91,7 @@ class OtherPictures(Exhibit):
     )
 
     radius: float = 3.0
-    n: int = 100
+    n: int = 200
     train: int = 8000
     epochs: int = 3
     steps: int = 40

@@ -59,13 +59,13 @@ class TinyChange(Exhibit):
     )
 
     size: float = 0.01
-    larger: tuple[float, ...] = (0.1,)
+    larger: tuple[float, ...] = (0.03, 0.1)
     radius: float = 0.3
-    n: int = 300
+    n: int = 500
     first: int = 20
     second: int = 80
     inner: int = 5
-    chosen: int = 3
+    chosen: int = 5
     awp: bool = True
 
     def run(self, stage: Stage) -> Outcome:

@@ -48,8 +48,8 @@ class Unavoidable(Exhibit):
     )
 
     radius: float = 1 / 255
-    n: int = 500
-    close: int = 100
+    n: int = 1000
+    close: int = 200
     networks: int = 3
 
     def run(self, stage: Stage) -> Outcome:

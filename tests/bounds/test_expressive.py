@@ -141,7 +141,7 @@ def test_a_segment_by_hand() -> None:
 
 def test_the_search_finds_a_narrow_network_or_says_none() -> None:
     x, y = LAWS[0].draw(300, 0)
-    found = search_expressed(x, y, widths=(2, 3), tries=1, steps=150)
+    found = search_expressed(x, y, widths=(2, 3), tries=2, steps=200)
     assert found is not None
     expressed, net = found
     assert not expressed.sure

@@ -1,22 +1,26 @@
 """stackelberg bound: one table, one picture, one file, and bad input."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from stackelberg.bounds import Bound, Compared, hold_out
+from stackelberg.cli.bound import _words
+
 Command = Callable[..., Any]
 
 
-def test_a_table_a_picture_and_a_file(stackelberg: Command, run: Path, tmp_path: Path) -> None:
-    asked = ("bound", run, "--data", "digits", "--quick", "--n", 400, "--test-n", 200, "--out", tmp_path / "out")
-    answer = stackelberg(*asked)
+def test_a_file_and_a_picture(stackelberg: Command, run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    answer = stackelberg(
+        "bound", run, "--data", "digits", "--quick", "--n", 300, "--test-n", 200, "--out", out, "--json"
+    )  # fmt: skip
     assert answer.status == 0, answer.err
-    lines = answer.out.splitlines()
-    assert lines[0].split()[:3] == ["bound", "value", "measured"]
-    assert lines[1].startswith("hold-out")
-    record = json.loads((tmp_path / "out" / "bounds.json").read_text())
-    assert (record["schema"], record["n"], record["test_n"]) == ("stackelberg.bounds/1", 400, 200)
+    record = json.loads((out / "bounds.json").read_text())
+    assert json.loads(answer.out) == record
+    assert (record["schema"], record["n"], record["test_n"]) == ("stackelberg.bounds/1", 300, 200)
     names = [bound["name"] for bound in record["bounds"]]
     assert names[0] == "hold-out"
     assert {"uniform, VC", "norms, spectral", "stability, uniform", "PAC-Bayes", "memorization, E_D"} <= set(names)
@@ -24,11 +28,21 @@ def test_a_table_a_picture_and_a_file(stackelberg: Command, run: Path, tmp_path:
     assert 0 < first["measured"] <= first["value"] < 1
     left = next(bound for bound in record["bounds"] if bound["name"] == "expressive power")
     assert left["value"] is None
-    assert (tmp_path / "out" / "bounds.svg").read_text().lstrip().startswith("<?xml")
-    assert (tmp_path / "out" / "bounds.png").read_bytes().startswith(b"\x89PNG")
+    assert (out / "bounds.svg").read_text().lstrip().startswith("<?xml")
+    assert (out / "bounds.png").read_bytes().startswith(b"\x89PNG")
     assert "bound, " in answer.err  # progress, in plain lines
-    told = json.loads(stackelberg(*asked, "--json").out)
-    assert told["bounds"] == record["bounds"]
+
+
+def test_the_table_says_each_value_beside_what_was_measured() -> None:
+    left = Bound("norms", math.inf, 1.0, "error", ("not computed: paths meet",), True, "theorem", "somewhere")
+    empty = Bound("uniform, VC", 1.25, 0.95, "error", ("drawn independently",), True, "theorem", "somewhere")
+    rows = [Compared(hold_out(3, 100), 0.03), Compared(empty, 0.03), Compared(left, None)]
+    lines = _words(rows, Path("out")).splitlines()
+    assert lines[0].split() == ["bound", "value", "measured", "says"]
+    assert lines[1].split()[:4] == ["hold-out", "0.07571", "0.0300", "theorem:"]
+    assert lines[2].split()[:5] == ["uniform,", "VC", "1.25", "0.0300", "nothing:"]
+    assert lines[3].split()[:5] == ["norms", "-", "-", "not", "computed:"]
+    assert "norms: not computed: paths meet" in lines
 
 
 def test_bad_input_is_one_line_and_nothing_is_written(stackelberg: Command, run: Path, tmp_path: Path) -> None:

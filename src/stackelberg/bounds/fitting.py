@@ -135,7 +135,7 @@ def fit(
                 x, _ = data.batch(part)
                 loss = F.cross_entropy(model(x.to(device)), labels[part].to(device))
                 if not loss.isfinite():
-                    raise StackelbergError(f"the loss became {float(loss)} in a training for a bound; scale the logits")
+                    raise StackelbergError(f"the loss became {loss.item()} in a training for a bound; scale the logits")
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()

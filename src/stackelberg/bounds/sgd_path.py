@@ -221,7 +221,7 @@ def _descend(
         loss = F.cross_entropy(model(at), y)
         slopes = torch.autograd.grad(loss, weights)
     if not loss.isfinite():
-        raise StackelbergError(f"the loss became {float(loss)} along the path; lower the rate, {rate:g}")
+        raise StackelbergError(f"the loss became {loss.item()} along the path; lower the rate, {rate:g}")
     with torch.no_grad():
         for weight, slope in zip(weights, slopes, strict=True):
             weight -= rate * slope

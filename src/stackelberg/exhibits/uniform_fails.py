@@ -49,7 +49,7 @@ class UniformFails(Exhibit):
 
     sets: tuple[str, ...] = ("mnist", "cifar10")
     width: int = 16
-    epochs: int = 3
+    epochs: int = 8
     n: int = 60_000
     labels: int = 600
     label_epochs: int = 100
@@ -75,7 +75,7 @@ class UniformFails(Exhibit):
                 f"small-cnn of width {self.width}, {self.epochs} epochs; delta = .05 for each bound; the gap is test"
                 " error - training error",
                 "random labels: the complexity is a lower estimate on fewer examples, never a guarantee",
-                "PAC-Bayes: a network of the same structure, its prior trained on half of the training set; mean error"
+                "PAC-Bayes: a network of the same structure, its prior trained on half of the examples used; mean error"
                 " of networks drawn from the posterior, and error of one of them",
                 *stage.notes(test),
             ),

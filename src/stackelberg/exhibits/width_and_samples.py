@@ -152,9 +152,7 @@ class WidthAndSamples(Exhibit):
         better = [cell for cell in cells if cell.bound < 1 <= cell.vc]
         rows = [
             Measured(name="cells of the grid", value=len(cells)),
-            Measured(
-                name="cells where the exact error is above the bound", value=sum(c.error > c.bound for c in cells)
-            ),
+            Measured(name="cells with an exact error above the bound", value=sum(c.error > c.bound for c in cells)),
             Measured(name="cells where the bound is below 1", value=sum(c.bound < 1 for c in cells)),
             Measured(name="cells where VC's is", value=sum(c.vc < 1 for c in cells)),
             Measured(name="cells where the bound is below 1 and VC's above", value=len(better)),

@@ -37,7 +37,7 @@ def tree_chamfer(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def pot_chamfer(a: np.ndarray, b: np.ndarray) -> float:
-    apart = ot.dist(a, b)
+    apart = np.asarray(ot.dist(a, b))
     return float(apart.min(1).mean() + apart.min(0).mean()) / 2
 
 

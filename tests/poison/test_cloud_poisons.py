@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from stackelberg.threat import Ball
 from stackelberg.threat.clouds import chamfer
 
 BALL = Ball("linf", 0.05, -1, 1)
-TINY = {"epochs": 2, "steps": 3, "width": 2, "batch_size": 8, "fit_size": 8}
+TINY: dict[str, Any] = {"epochs": 2, "steps": 3, "width": 2, "batch_size": 8, "fit_size": 8}
 
 
 def some(count: int = 16) -> Dataset:

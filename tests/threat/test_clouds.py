@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from scipy.spatial.distance import directed_hausdorff
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
@@ -52,7 +52,7 @@ def test_chamfer_and_hausdorff_against_scipy() -> None:
     x, other = some(), some(points=25, seed=1)
     for one, two, near, far in zip(x, other, chamfer(x, other), hausdorff(x, other), strict=True):
         a, b = one.double().numpy(), two.double().numpy()
-        there, back = cKDTree(b).query(a)[0], cKDTree(a).query(b)[0]
+        there, back = KDTree(b).query(a)[0], KDTree(a).query(b)[0]
         assert float(near) == pytest.approx(((there**2).mean() + (back**2).mean()) / 2, rel=1e-5)
         assert float(far) == pytest.approx(max(directed_hausdorff(a, b)[0], directed_hausdorff(b, a)[0]), rel=1e-5)
 

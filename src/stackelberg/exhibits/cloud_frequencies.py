@@ -152,14 +152,14 @@ def _rows(
 def _draw(path: Path, errors: dict[str, list[Errors]], touchy: dict[str, list[torch.Tensor]], share: float) -> None:
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    colours = {"plain": "#777777", "fat": "#1f5fa8"}
+    colours, count = {"plain": "#777777", "fat": "#1f5fa8"}, len(touchy["plain"][0])
     for name, colour in colours.items():
         mean = torch.stack(touchy[name]).mean(0)
-        left.plot(range(1, len(mean) + 1), mean.tolist(), color=colour, label=name)
+        left.plot(range(1, count + 1), mean.tolist(), color=colour, label=name)
         places = [place + (0.2 if name == "fat" else -0.2) for place in range(len(CORRUPTIONS))]
         values = [fmean(fmean(one[corruption]) for one in errors[name]) for corruption in CORRUPTIONS]
         right.bar(places, values, 0.4, color=colour, label=name)
-    left.axvline(max(1, round(share * len(mean))) + 0.5, color="#bbbbbb", linestyle=":")
+    left.axvline(max(1, round(share * count)) + 0.5, color="#bbbbbb", linestyle=":")
     left.set_xlabel("frequency, lowest first (low ones left of the dotted line)")
     left.set_ylabel("sensitivity, logits per unit")
     left.legend()

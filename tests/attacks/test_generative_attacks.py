@@ -46,7 +46,8 @@ def gains(vae: VAE, kind: str, x, target, classes, reader) -> torch.Tensor:
 @pytest.mark.parametrize("kind", ["classifier", "loss", "latent"])
 def test_each_attack_raises_its_own_objective_inside_the_ball(kind: str, vae: VAE, digits, pairs) -> None:
     x, _, target, classes = pairs
-    reader = latent_reader(vae, *digits.batch(slice(None)), 10, epochs=10)
+    seen, labels = digits.batch(slice(None))
+    reader = latent_reader(vae, seen, labels, 10, epochs=10)
     before = [p.clone() for p in vae.parameters()]
     for ball in (Ball("linf", 0.15), Ball("l2", 1.0)):
         attack = GenerativeAttack(ball, kind, steps=20, precision="float32")

@@ -89,10 +89,10 @@ class TinyChange(Exhibit):
                 sizes = (self.size, *(self.larger if norm != "l0" and game == "at" else ()))
                 for size in sizes:
                     attack = replace(plan, weights=WeightBall(norm, size))
-                    rows, kept, left, random = self._attacked(stage, title, model, attack, train, x, y)
+                    rows, stays, left, random = self._attacked(stage, title, model, attack, train, x, y)
                     measured += rows
                     if (norm, game) == ("l0", "at"):
-                        holds = clean.value - kept.value <= 0.02 and left.value <= 0.05 < random.value
+                        holds = clean.value - stays.value <= 0.02 and left.value <= 0.05 < random.value
             if game == "at":
                 measured += self._direct(stage, model, plan, train, test.take(index), x, y)
         measured += _tilts(self.size)
@@ -137,17 +137,17 @@ class TinyChange(Exhibit):
         attack = replace(
             plan, weights=WeightBall("l2", self.size), ball=plan.ball.with_radius(0), first=0, second=40, until=0.0
         )
-        turned, kept = 0, []
+        turned, others_right = 0, []
         for place in right.tolist():
             found = kept(stage, attack, model, train, test.take(torch.tensor([place])))
             read = _read(found.model, x)
             turned += int(read[place] != y[place])
             others = torch.arange(len(y), device=y.device) != place
-            kept.append(float((read == y)[others].double().mean()))
+            others_right.append(float((read == y)[others].double().mean()))
         name = f"adversarial training: direct attack on one test image, {100 * self.size:g} % {WORDS['l2']}"
         return [
             Measured(name=f"{name}: the image is misread", rate=clopper_pearson(turned, len(right))),
-            Measured(name=f"{name}: accuracy on all others, mean", value=sum(kept) / len(kept)),
+            Measured(name=f"{name}: accuracy on all others, mean", value=sum(others_right) / len(others_right)),
         ]
 
 

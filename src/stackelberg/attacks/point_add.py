@@ -9,6 +9,7 @@ from stackelberg.attacks.cloud_attack import CloudAttack, Worst, gradient_and_ma
 from stackelberg.attacks.oracle import Oracle
 from stackelberg.errors import StackelbergError
 from stackelberg.threat import chance
+from stackelberg.threat.clouds import squared_to_nearest
 from stackelberg.threat.payoff import margin
 
 
@@ -62,8 +63,8 @@ class PointAdd(CloudAttack):
         same = (moved[:, : x.shape[1]] == x).flatten(1).all(1)
         new = moved[:, x.shape[1] :]
         inside = ((new >= self.low) & (new <= self.high)).flatten(1).all(1)
-        apart = torch.cdist(new, x).amin(2) if len(x) else new[:, :, 0]
-        return same & inside & (apart <= self.radius * (1 + 1e-4) + 1e-5).all(1)
+        apart = squared_to_nearest(new, x).sqrt() if len(x) else new[:, :, 0]
+        return same & inside & (apart <= self.radius * (1 + 1e-5) + 1e-6).all(1)
 
     def idle(self, x: Tensor) -> Tensor:
         first = torch.arange(self.count, device=x.device) % x.shape[1]

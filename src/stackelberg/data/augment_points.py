@@ -28,10 +28,10 @@ class AugmentPoints:
         vertical: which axis points up; 2 (z) in ModelNet.
     """
 
-    turn: float = 0.0
-    scale: float = 1.25
-    jitter: float = 0.01
-    drop: float = 0.0
+    turn: float | int = 0.0
+    scale: float | int = 1.25
+    jitter: float | int = 0.01
+    drop: float | int = 0.0
     vertical: int = 2
 
     def __post_init__(self) -> None:

@@ -84,6 +84,20 @@ def test_a_users_own_network_gets_what_can_be_computed_and_reasons_for_the_rest(
     assert all(bound.vacuous and bound.assumptions[0].startswith("not computed: ") for bound in left)
 
 
+class Rule(nn.Module):
+    """No network at all: it has nothing to train, and no gradient."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([x.flatten(1).sum(1).round() % 10 == k for k in range(10)], 1).float()
+
+
+def test_what_has_no_parameters_still_gets_its_hold_out() -> None:
+    bounds = {bound.name: bound for bound in compare(Rule(), DIGITS, TEST, budget=TINY)}
+    assert bounds["hold-out"].value < 1
+    assert "no parameters" in bounds["PAC-Bayes"].assumptions[0]
+    assert math.isinf(bounds["uniform, Rademacher by random labels"].value)
+
+
 def test_a_two_layer_network_with_two_classes_gets_the_expressive_bound() -> None:
     chance = torch.Generator().manual_seed(0)
     x = torch.cat(
@@ -108,6 +122,9 @@ def test_a_two_layer_network_with_two_classes_gets_the_expressive_bound() -> Non
     bound = next(b for b in compare(net, heaps, heaps, budget=TINY) if b.name == "expressive power")
     assert bound.kind == "estimate"
     assert any("estimated: that width" in words for words in bound.assumptions)
+    scaled = models.Normalized(net, (0.5,), (0.5,))
+    bound = next(b for b in compare(scaled, heaps, heaps, budget=TINY) if b.name == "expressive power")
+    assert "more than its two layers" in bound.assumptions[0]
     with torch.no_grad():
         first.weight.fill_(1.5)
     assert two_layers(net) is None

@@ -159,8 +159,8 @@ def compared(
                 continue
             try:
                 found += compute(case)
-            except (StackelbergError, Unsupported) as reason:
-                found.append(Compared(_left_out(name, holds_for, source, str(reason)), None))
+            except Exception as error:  # the network is the user's own, and its code may raise anything
+                found.append(Compared(_left_out(name, holds_for, source, error), None))
     return sorted(found, key=_rank)
 
 
@@ -187,7 +187,9 @@ def _check(model: nn.Module, train: Dataset, test: Dataset, delta: float) -> Non
     check_output(model, test.batch(slice(0, 4))[0], len(train.classes))
 
 
-def _left_out(name: str, holds_for: str, source: str, reason: str) -> Bound:
+def _left_out(name: str, holds_for: str, source: str, error: Exception) -> Bound:
+    ours = isinstance(error, StackelbergError | Unsupported)
+    reason = str(error) if ours else f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
     return Bound(name, math.inf, 1.0, holds_for, (f"not computed: {reason}",), True, "theorem", source)
 
 
@@ -271,6 +273,13 @@ def _expressive(case: _Case) -> list[Compared]:
     if net is None or len(case.train.classes) != 2:
         raise StackelbergError("the theorem is for two-layer ReLU networks, all parameters in [-1, 1], and two classes")
     few, _ = case.train.batch(slice(0, case.budget.stored))
+    device = next((p.device for p in case.model.parameters()), torch.device("cpu"))
+    with torch.no_grad():
+        z = case.model.eval()(few.to(device)).cpu().double()
+    if not torch.allclose(net(few.flatten(1).double()), z[:, 1] - z[:, 0], atol=1e-4):
+        raise StackelbergError("the network does more than its two layers, so the theorem does not speak of it")
+    if float(few.min()) < 0 or float(few.max()) > 1:
+        raise StackelbergError("the theorem is for inputs in [0, 1]^d, these examples lie outside")
     y = 2.0 * case.train.y - 1
     found = search_expressed(few.flatten(1), y[: len(few)], (2, 4, 8), tries=2, steps=200)
     if found is None:

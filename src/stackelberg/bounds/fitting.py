@@ -81,7 +81,12 @@ def fresh(model: nn.Module, seed: int) -> nn.Module:
 
     A network of `models.build` is built again. Of another a copy is taken, whose parts draw their weights anew
     (`reset_parameters`); a parameter of a part that cannot becomes normal noise of deviation 0.02.
+
+    Raises:
+        StackelbergError: the network has no parameters.
     """
+    if not any(True for _ in model.parameters()):
+        raise StackelbergError("the network has no parameters, so no other of its structure can be trained")
     spec = spec_of(model)
     if spec is not None:
         return spec.build(seed).to(device_of(model))

@@ -34,9 +34,9 @@ from stackelberg.exhibits.stability_fails import StabilityFails
 from stackelberg.exhibits.tiny_change import TinyChange
 from stackelberg.exhibits.too_narrow import TooNarrow
 from stackelberg.exhibits.two_neurons import TwoNeurons
-from stackelberg.exhibits.unlearnable import Unlearnable
 from stackelberg.exhibits.unavoidable import Unavoidable
 from stackelberg.exhibits.uniform_fails import UniformFails
+from stackelberg.exhibits.unlearnable import Unlearnable
 from stackelberg.exhibits.width_and_samples import WidthAndSamples
 
 EXHIBITS: dict[str, type[Exhibit]] = {

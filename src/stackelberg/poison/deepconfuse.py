@@ -72,7 +72,7 @@ class DeepConfuse:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(setting.seed)
             shape = (train.shape[0], train.shape[1], train.shape[2])
-            generator = laid_out(UNet(shape, self.width, len(train.classes) if self.labels else 0, spoken=0), device)
+            generator = laid_out(UNet(shape, self.width, len(train.classes) if self.labels else 0, spoken=0.0), device)
         leader = torch.optim.Adam(generator.parameters(), lr=self.leader_rate)
         augment = Augment(4) if setting.colour else None
         for trial in range(self.warm + self.trials):

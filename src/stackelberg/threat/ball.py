@@ -42,7 +42,7 @@ class Ball:
     Attributes:
         norm: "linf", "l2", "l1", or "l0" (how many coordinates may change, channels counted singly).
         radius: in input units (inputs lie in [low, high]); for l0 a count. 0 allows no change.
-        low: smallest valid input.
+        low: smallest valid input; 0 and 1 are those of images, clouds of points have their own (`Dataset.box`).
         high: largest valid input.
     """
 

@@ -31,6 +31,7 @@ class Backdoors(Exhibit):
         model: of victims and control.
         width: of it.
         epochs: of their training.
+        augmented: whether images are cropped and mirrored in it.
         surrogate_epochs: of F_1.
         shortcut_images: that train F_2.
         test_n: test images.
@@ -54,7 +55,8 @@ class Backdoors(Exhibit):
     target: int = 0
     model: str = "small-cnn"
     width: int = 8
-    epochs: int = 15
+    epochs: int = 40
+    augmented: bool = False
     surrogate_epochs: int = 6
     shortcut_images: int = 400
     test_n: int = 500
@@ -103,7 +105,6 @@ class Backdoors(Exhibit):
         wanted["badnets patch"] = (most, "badnets", "both")
         wanted |= {f"clean-label {most}/255, {part} part alone": (most, "clean-label", part) for part in self.parts}
         wanted[f"label-consistent {most}/255"] = (most, "label-consistent", "both")
-        wanted["blended"] = (most, "blended", "both")
 
         def make(radius: int, method: str, part: str) -> Backdoored:
             ball = Ball("linf", radius / 255)
@@ -126,7 +127,7 @@ class Backdoors(Exhibit):
     def _trained(self, stage: Stage, name: str, train: Dataset) -> nn.Module:
         def train_it() -> nn.Module:
             stage.say(f"X07: training {name}")
-            return learn(train, self.model, self.width, self.epochs, stage.seed)
+            return learn(train, self.model, self.width, self.epochs, stage.seed, augment=4 if self.augmented else -1)
 
         return Ledger(stage, self).network(name, train_it)
 
@@ -176,7 +177,8 @@ class Backdoors(Exhibit):
 
     def _notes(self) -> tuple[str, ...]:
         return (
-            f"{self.model} of width {self.width}, {self.epochs} epochs on the first {self.n} images, crop and flip,"
+            f"{self.model} of width {self.width}, {self.epochs} epochs on the first {self.n} images,"
+            f" {'cropped and mirrored' if self.augmented else 'as they are'},"
             f" {100 * self.rate:g} % of them poisoned; the paper's victims are ResNet-18 and VGG, 150 epochs on 50,000",
             "success is counted on test images of the other classes alone, and every image is kept in [0, 1]; the"
             " authors' program counts the target class too, a floor of 10 %, and does not clamp",

@@ -29,15 +29,19 @@ class Ledger:
     def __init__(self, stage: "Stage", exhibit: Exhibit) -> None:
         text = json.dumps([exhibit.settings, stage.seed, __version__], sort_keys=True, default=str)
         self.folder: Path = stage.runs / f"{exhibit.id}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-        path = self.folder / LEDGER
-        self.numbers: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        self.numbers: dict[str, Any] = self._kept()
 
     def number(self, name: str, measure: Callable[[], Any]) -> Any:
         """What was measured under this name, or what `measure` gives now: numbers, texts, lists or dicts of them."""
         if name not in self.numbers:
-            self.numbers[name] = json.loads(json.dumps(measure()))
+            value = json.loads(json.dumps(measure()))
+            self.numbers = self._kept() | {name: value}  # another process may have measured meanwhile
             write_text(self.folder / LEDGER, json.dumps(self.numbers, indent=1) + "\n")
         return self.numbers[name]
+
+    def _kept(self) -> dict[str, Any]:
+        path = self.folder / LEDGER
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
     def network(self, name: str, train: Callable[[], nn.Module]) -> nn.Module:
         """The network kept under this name, or the one that `train` gives now; built by `models.build`."""

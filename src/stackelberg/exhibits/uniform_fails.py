@@ -49,7 +49,7 @@ class UniformFails(Exhibit):
 
     sets: tuple[str, ...] = ("mnist", "cifar10")
     width: int = 16
-    epochs: int = 8
+    epochs: int = 3
     n: int = 60_000
     labels: int = 600
     label_epochs: int = 100

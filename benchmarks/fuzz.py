@@ -1,14 +1,14 @@
 """Does every malformed input get one line and exit status 2?  Thousands of them, through the whole command line.
 
-    python benchmarks/fuzz.py [--n 10000] [--kinds parquet npz ...] [--first 0] [--scratch DIR]
+    python benchmarks/fuzz.py [--n 10000] [--kinds parquet npz ...] [--first 0] [--scratch DIR] [--alone]
     python benchmarks/fuzz.py --show KIND NUMBER
 
 Each input (see `fuzz_ways`) is given to `stackelberg` in a worker process, in an empty folder. It must be refused, with
 exit status 2, nothing on standard output, one line of error, no file left behind, and at most 5 seconds of processor
 time; or be accepted, exit status 0 or 1, since some accidents leave a valid input. Anything else is a defect: a trace,
 another status, several lines, something left on disk, a hang, a crash. A worker has 3 GiB of address space beyond what
-it starts with, so that a file that announces more than it holds cannot take the machine. Finished batches are written
-to --out at once and are not run again; defects are listed with what reproduces them.
+it starts with, so that a file that announces more than it holds cannot take the machine. What was found is written to
+--out all the while, and a run that was stopped goes on there; defects are listed with what reproduces them.
 """
 
 import argparse
@@ -24,17 +24,18 @@ import sys
 import tempfile
 import time
 import traceback
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from fuzz_ways import KINDS, Case, case, environment
 
 SECONDS, PATIENCE = 5, 600
 """Of processor time, after which an input hangs; of the clock, after which its worker is ended whatever it does."""
 ROOM = 3 << 30
-BATCH = 500
+EVERY = 50
+"""Inputs between two writings of the result."""
 _WARNED = ("is asked as a black box", "is used instead", "batches of an audit with another")
 _SAID_ON_THE_WAY = ("audit, ", "check, ", "certify, ", "epoch ", "demo, ", "train, ")
 
@@ -208,45 +209,53 @@ def _said_by_worker(materials: Path, numbers: list[tuple[str, int]]) -> Iterator
         yield f"!{worker.returncode}"
 
 
-def make_materials(folder: Path) -> Path:
-    """Small valid files of every kind, made once."""
+def make_materials(folder: Path, here: bool = False) -> Path:
+    """Small valid files of every kind, made once, in a process of its own or `here`."""
     materials = folder / "materials"
     if not (materials / "done").exists():
         shutil.rmtree(materials, ignore_errors=True)
         materials.mkdir(parents=True)
-        command = [sys.executable, str(Path(__file__).with_name("fuzz_materials.py")), str(materials)]
-        subprocess.run(command, check=True, env=environment(folder), stdout=subprocess.DEVNULL)
+        if here:
+            from fuzz_materials import make
+
+            os.chdir(materials)
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                make(materials)
+        else:
+            command = [sys.executable, str(Path(__file__).with_name("fuzz_materials.py")), str(materials)]
+            subprocess.run(command, check=True, env=environment(folder), stdout=subprocess.DEVNULL)
     return materials
 
 
-def measure(kinds: list[str], first: int, n: int, scratch: Path, out: Path) -> int:
-    """Run n inputs, spread over the kinds, batch by batch; the number of defects."""
+def measure(kinds: list[str], first: int, n: int, scratch: Path, out: Path, workers: bool = True) -> int:
+    """Run n inputs, the kinds in turn, from where `out` says that an earlier run stopped; the number of defects."""
     from attack_step import conditions
 
     scratch.mkdir(parents=True, exist_ok=True)
-    materials = make_materials(scratch.resolve())
-    each = -(-n // len(kinds))
-    record = json.loads(out.read_text()) if out.exists() else {"batches": {}}
-    for kind in kinds:
-        for start in range(first, first + each, BATCH):
-            numbers = [(kind, number) for number in range(start, min(start + BATCH, first + each))]
-            name = f"{kind} {start}-{numbers[-1][1]}"
-            if name in record["batches"]:
-                continue
-            found = list(outcomes(materials, numbers))
-            bad = [one for one in found if one.what not in ("refused", "accepted")]
-            record["batches"][name] = {
-                "counts": dict(Counter(one.what for one in found)),
-                "slowest_seconds": max(one.seconds for one in found),
-                "defects": [asdict(one) for one in bad],
-            }
-            print(name, record["batches"][name]["counts"], flush=True)
-            record["total"] = dict(sum((Counter(b["counts"]) for b in record["batches"].values()), Counter()))
-            record["slowest_seconds"] = max(b["slowest_seconds"] for b in record["batches"].values())
-            record["conditions"] = conditions()
-            out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(json.dumps(record, indent=1) + "\n")
-    return sum(len(batch["defects"]) for batch in record["batches"].values())
+    materials = make_materials(scratch.resolve(), here=not workers)
+    order = [(kind, number) for number in range(first, first + -(-n // len(kinds))) for kind in kinds][:n]
+    asked = {"kinds": kinds, "first": first, "n": n}
+    record = json.loads(out.read_text()) if out.exists() else {}
+    if record.get("asked") != asked:
+        record = {"asked": asked, "done": 0, "counts": {}, "slowest_seconds": 0.0, "defects": []}
+    left = order[record["done"] :]
+    for outcome in outcomes(materials, left) if workers else (run(*one, materials) for one in left):
+        counts = record["counts"].setdefault(outcome.kind, {})
+        counts[outcome.what] = counts.get(outcome.what, 0) + 1
+        record["done"] += 1
+        record["slowest_seconds"] = max(record["slowest_seconds"], outcome.seconds)
+        if outcome.what not in ("refused", "accepted"):
+            record["defects"].append(asdict(outcome))
+        if record["done"] % EVERY == 0 or record["done"] == n:
+            write(record | {"conditions": conditions()}, out)
+    return len(record["defects"])
+
+
+def write(record: dict[str, Any], out: Path) -> None:
+    """Keep what was found, and say it."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(record, indent=1) + "\n")
+    print(record["done"], "of", record["asked"]["n"], record["counts"], len(record["defects"]), "defects", flush=True)
 
 
 def main() -> None:
@@ -256,6 +265,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()) / "stackelberg-fuzz")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "fuzz.json")
+    parser.add_argument("--alone", action="store_true", help="in this process: sooner begun, and a crash ends it")
     parser.add_argument("--show", nargs=2, metavar=("KIND", "NUMBER"))
     parser.add_argument("--work", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--materials", type=Path, help=argparse.SUPPRESS)
@@ -268,7 +278,8 @@ def main() -> None:
             print(case(outcome.kind, outcome.number, asked.scratch / "materials").words)
             print(outcome.what, outcome.seconds, outcome.said, sep="\n")
     else:
-        sys.exit(measure(asked.kinds, asked.first, asked.n, asked.scratch, asked.out) > 0)
+        out = asked.out.resolve()
+        sys.exit(measure(asked.kinds, asked.first, asked.n, asked.scratch, out, not asked.alone) > 0)
 
 
 if __name__ == "__main__":

@@ -1,3 +1,6 @@
+import zipfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -91,4 +94,27 @@ def test_pickled_objects_and_broken_files_are_refused(tmp_path):
         load(path)
     path.write_bytes(b"\x80\x04pickle")
     with pytest.raises(StackelbergError, match=r"truncated or no \.npz file of plain arrays"):
+        load(path)
+
+
+def test_a_member_that_announces_more_than_it_holds_is_refused_before_it_is_allocated(tmp_path: Path) -> None:
+    path = tmp_path / "images.npz"
+    np.savez(path, x=np.zeros((4, 2, 2), np.uint8), y=np.arange(4) % 2)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    head = members["x.npy"].replace(b"(4, 2, 2)", b"(4, 9999)")
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (members | {"x.npy": head}).items():
+            archive.writestr(name, content)
+    with pytest.raises(StackelbergError, match=r"x announces uint8 \[4, 9999\] and holds 16 bytes"):
+        load(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no array", b"\x93NUMPY\x01\x00"])
+def test_a_member_that_is_no_array_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "images.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("x.npy", "y.npy"):
+            archive.writestr(name, content)
+    with pytest.raises(StackelbergError, match=f"{path} is truncated or no .npz file"):
         load(path)

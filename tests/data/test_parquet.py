@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -154,3 +155,35 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         save_parquet(Dataset(PIXELS, torch.zeros(6, dtype=torch.int64), ["a"], "made"), path)
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["train.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"label": [[0], [1]]}, r"the label column 'label' is list<.*>, needed are class numbers or names"),
+        ({"label": [0.5, 1.0]}, r"the label column 'label' is double, needed are class numbers or names"),
+        ({"label": [{"a": 1}, {"a": 2}]}, r"the label column 'label' is struct"),
+    ],
+)
+def test_a_label_column_of_another_type_is_refused(tmp_path: Path, columns: dict[str, list], said: str) -> None:
+    path = tmp_path / "train.parquet"
+    pq.write_table(pa.table({"image": [b"x", b"y"], **columns}), path)
+    with pytest.raises(StackelbergError, match=said):
+        load(path)
+
+
+@pytest.mark.parametrize("name", ["label", "image"])
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path, name: str) -> None:
+    path, kinds = tmp_path / "train.parquet", {"image": pa.array([b"x"]), "label": pa.array([0])}
+    pq.write_table(pa.table([*kinds.values(), kinds[name]], names=[*kinds, name]), path)
+    with pytest.raises(StackelbergError, match=r"there twice|no clear label column|is no image set"):
+        load(path)
+
+
+def test_labels_in_a_dictionary_are_names(tmp_path: Path) -> None:
+    path = tmp_path / "train.parquet"
+    labels = pa.array(["cat", "dog", "cat"]).dictionary_encode()
+    pixels = encode_png(torch.zeros(1, 2, 2, dtype=torch.uint8))
+    pq.write_table(pa.table({"image": [pixels] * 3, "label": labels}), path)
+    found = load(path)
+    assert (found.classes, found.y.tolist()) == (["cat", "dog"], [0, 1, 0])

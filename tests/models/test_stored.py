@@ -134,3 +134,29 @@ def test_other_files_and_places_are_named(tmp_path):
         models.load(tmp_path / "notes.txt")
     with pytest.raises(StackelbergError, match="there is no network nowhere: pass a run's directory"):
         models.load("nowhere")
+
+
+@pytest.mark.parametrize("width", [10**5, 2**40, 2**63, 10**30])
+def test_a_record_that_lies_about_the_size_takes_no_memory_for_it(tmp_path, width):
+    """Five such networks would fill any machine; names and shapes are compared before one is built."""
+    folder = run(tmp_path / "run")
+    record = json.loads((folder / "run.json").read_text())
+    record["model"] |= {"name": "mlp", "width": width}
+    (folder / "run.json").write_text(json.dumps(record))
+    with pytest.raises(StackelbergError, match=r"has no tensor|cannot be built|has the shape"):
+        models.load(folder)
+
+
+def test_a_record_that_nests_without_end_is_no_record(tmp_path):
+    folder = run(tmp_path / "run")
+    (folder / "run.json").write_text("[" * 100_000)
+    with pytest.raises(StackelbergError, match="is truncated or no JSON .it nests too deeply"):
+        models.load(folder)
+
+
+def test_an_outline_has_the_names_and_shapes_of_the_network_and_no_numbers():
+    spec = models.spec_of(network())
+    assert spec is not None
+    outline, built = spec.outline().state_dict(), spec.build(0).state_dict()
+    assert {name: value.shape for name, value in outline.items()} == {n: v.shape for n, v in built.items()}
+    assert {value.device.type for name, value in outline.items() if name.startswith("net")} == {"meta"}

@@ -59,6 +59,7 @@ def asked_of(digits: Dataset, reader: torch.nn.Module, aim: Any, **more: Any) ->
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_keeps_schema_labels_and_ball(method: str, digits: Dataset) -> None:
     poisoned = sb.poison.availability(digits, LINF, method, seed=3, device="cpu", **quick(method))
+    assert isinstance(poisoned, Poisoned)
     assert isinstance(poisoned, Dataset)
     assert poisoned.x.dtype == torch.uint8
     assert poisoned.x.shape == digits.x.shape

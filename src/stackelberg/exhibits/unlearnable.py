@@ -1,14 +1,13 @@
 """X06: availability poisons of CIFAR-10: GUE on three networks, new pictures, costs, other methods, what undoes it."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from stackelberg import data, poison
 from stackelberg.data import Dataset
 from stackelberg.exhibits.exhibit import Exhibit, Measured, Outcome
 from stackelberg.exhibits.stage import JPEG, Stage
-from stackelberg.poison import Evaluation, Poisoned
+from stackelberg.poison import Evaluation, Trial
 from stackelberg.poison.availability import moving
 from stackelberg.threat import Ball
 
@@ -27,8 +26,8 @@ class Unlearnable(Exhibit):
         follower: the network the poisoner plays with.
         follower_width: of it.
         victims: networks trained on the poison, the first also with every counter-measure and on the other methods.
-        victim_width: of them.
-        epochs: of every victim.
+        widths: of them.
+        epochs: of each of them.
         others: the other methods, on the first victim.
         other_epochs: of the surrogates of the other methods.
         counters: the counter-measures.
@@ -44,16 +43,16 @@ class Unlearnable(Exhibit):
     )
 
     radius: float = 8 / 255
-    n: int = 4000
-    new: int = 4000
+    n: int = 3000
+    new: int = 3000
     width: int = 8
-    warm: int = 8
-    game: int = 3
+    warm: int = 7
+    game: int = 2
     follower: str = "small-cnn"
     follower_width: int = 16
     victims: tuple[str, ...] = ("small-cnn", "vgg16", "resnet18")
-    victim_width: int | None = 8
-    epochs: int = 10
+    widths: tuple[int, ...] = (16, 8, 8)
+    epochs: tuple[int, ...] = (12, 8, 8)
     others: tuple[str, ...] = ("em", "max-targeted", "lsp", "cuda")
     other_epochs: int = 6
     counters: tuple[str, ...] = ("crop-flip", "cutout", "mixup", "grayscale", "jpeg", "at:2/255", "at:8/255")
@@ -62,28 +61,39 @@ class Unlearnable(Exhibit):
         whole, test = data.load("cifar10", "train"), data.load("cifar10", "test")
         train = whole.take(self.n)
         fresh = whole.take(range(self.n, min(self.n + self.new, len(whole))))
-        gue = self._gue(stage, train)
-        first = self.victims[:1]
-        plain = self._evaluated(stage, "gue", gue, train, test, self.victims, ())
+        gue, first = self._gue(stage, train), self.victims[0]
+        moved = gue.poisoned(train)
+        plain = {
+            victim: self._evaluated(
+                stage,
+                f"gue-{victim}",
+                moved,
+                train,
+                test,
+                place,
+                controls=("clean", "noise") if not place else ("clean",),
+            )
+            for place, victim in enumerate(self.victims)
+        }
         protected, cost = moving(gue, fresh)
-        again = self._evaluated(stage, "new", protected, fresh, test, first, ())
-        rows = [row for victim in self.victims for row in _rows(plain, victim, "GUE")]
-        rows += _rows(again, first[0], "new images, GUE's generator alone")[1:]
+        again = self._evaluated(stage, "new", protected, fresh, test, controls=("clean",))
+        rows = [row for victim, found in plain.items() for row in _rows(found, victim, "GUE's poison")]
+        rows += _rows(again, first, "new images that GUE's generator protected")
         rows.append(Measured(name="GUE's generator: ms an image", value=1000 * cost.seconds / cost.n))
         for method in self.others:
-            made = self._other(stage, method, train)
-            name = f"{method}: right on clean test images, {first[0]}"
-            found = self._evaluated(stage, method, made, train, test, first, ())
-            rate = next(t.test for t in found.trials if t.data == "poisoned")
-            rows.append(Measured(name=name, published=_PUBLISHED.get(method), rate=rate))
-            rows.append(Measured(name=f"{method}: ms an image", value=1000 * made.moves.seconds / made.moves.n))
-        undone = self._evaluated(stage, "counters", gue, train, test, first, self.counters)
+            rows += self._other(stage, method, train, test)
+        against = self._evaluated(stage, "counters", moved, train, test, counters=self.counters, controls=())
+        undone = Evaluation({}, plain[first].trials + tuple(t for t in against.trials if _special(t)))
         undone.plot(stage.out / "X06.png")
-        rows += self._regained(undone, first[0])
-        accuracy = [plain.accuracy("poisoned", victim) for victim in self.victims]
-        accuracy.append(again.accuracy("poisoned", first[0]))
+        rows += [
+            Measured(name=f"GUE, {first}, {100 * t.share:.0f} % poisoned, counter-measure {t.counter}", rate=t.test)
+            for t in against.trials
+            if _special(t)
+        ]
+        accuracy = [found.accuracy("poisoned", victim) for victim, found in plain.items()]
+        accuracy.append(again.accuracy("poisoned", first))
         return Outcome(
-            measured=tuple(rows), holds=max(accuracy) <= 0.2, notes=self._notes(undone, first[0]), pictures=("X06.png",)
+            measured=tuple(rows), holds=max(accuracy) <= 0.2, notes=self._notes(undone, first), pictures=("X06.png",)
         )
 
     def _gue(self, stage: Stage, train: Dataset) -> poison.Generator:
@@ -101,40 +111,38 @@ class Unlearnable(Exhibit):
         rule.save(path)
         return rule
 
-    def _other(self, stage: Stage, method: str, train: Dataset) -> Poisoned:
+    def _other(self, stage: Stage, method: str, train: Dataset, test: Dataset) -> list[Measured]:
+        """Accuracy and cost of another method, on the first victim."""
         learns: dict[str, Any] = {} if method in ("lsp", "cuda", "noise") else {"epochs": self.other_epochs}
         stage.say(f"X06: {method}")
         ball = Ball("linf", self.radius)
-        return poison.availability(train, ball, method, seed=stage.seed, device=stage.device, **learns)
+        made = poison.availability(train, ball, method, seed=stage.seed, device=stage.device, **learns)
+        found = self._evaluated(stage, method, made, train, test, controls=())
+        name = f"{self.victims[0]} trained on {method}: right on clean test images"
+        return [
+            Measured(name=name, published=_PUBLISHED.get(method), rate=found.trials[0].test),
+            Measured(name=f"{method}: ms an image", value=1000 * made.moves.seconds / made.moves.n),
+        ]
 
     def _evaluated(
-        self, stage: Stage, name: str, poisoned: "Dataset | poison.Generator", train: Dataset, test: Dataset,
-        victims: tuple[str, ...], counters: tuple[str, ...],
+        self, stage: Stage, name: str, poisoned: Dataset, train: Dataset, test: Dataset, place: int = 0,
+        counters: tuple[str, ...] = (), controls: tuple[str, ...] = ("clean", "noise"),
     ) -> Evaluation:  # fmt: skip
-        """The trainings, each kept in the results' folder when it is done."""
-        stage.say(f"X06: networks trained on {name}")
-        moved = poisoned if isinstance(poisoned, Dataset) else poisoned.poisoned(train)
-        folder: Path = stage.out / "X06" / name
+        """The trainings of one victim, each kept in the results' folder when it is done."""
+        stage.say(f"X06: {self.victims[place]} trained on {name}")
         return poison.evaluate(
-            moved, train, test, models=victims, counters=counters, shares=(0.1, 0.5, 0.9, 1.0) if counters else (1.0,),
-            seeds=(stage.seed,), width=self.victim_width, epochs=self.epochs, steps=2, out=folder, device=stage.device,
+            poisoned, train, test, models=self.victims[place : place + 1], counters=counters,
+            shares=(0.1, 0.5, 0.9, 1.0) if counters else (1.0,), seeds=(stage.seed,), width=self.widths[place],
+            epochs=self.epochs[place], steps=2, controls=controls, out=stage.out / "X06" / name, device=stage.device,
             batch_size=64, precision="float32", augment=-1, check_steps=1,
         )  # fmt: skip
-
-    def _regained(self, undone: Evaluation, victim: str) -> list[Measured]:
-        rows = []
-        for trial in undone.trials:
-            if trial.data == "poisoned" and (trial.counter != "none" or trial.share < 1):
-                part = f"{100 * trial.share:.0f} % poisoned, " if trial.share < 1 else ""
-                rows.append(Measured(name=f"GUE, {victim}, {part}counter-measure {trial.counter}", rate=trial.test))
-        return rows
 
     def _notes(self, undone: Evaluation, victim: str) -> tuple[str, ...]:
         won = undone.undone().get(victim, {})
         said = ", ".join(f"{name} {100 * share:.0f} %" for name, share in won.items())
         return (
-            f"the first {self.n} training images and all test images; networks of width {self.victim_width}, the last"
-            f" of {self.epochs} epochs, one seed, no augmentation but where a row says so",
+            f"the first {self.n} training images and all test images; networks of widths {self.widths}, the last of"
+            f" {self.epochs} epochs, one seed, no augmentation but where a row says so",
             f"the generator is told the label; {self.warm} epochs of friendly play, then {self.game} of the game",
             f"share of the lost accuracy that a counter-measure wins back: {said or 'nothing was lost'}",
             JPEG,
@@ -142,6 +150,11 @@ class Unlearnable(Exhibit):
 
 
 _PUBLISHED = {"em": "20.8 %", "max-targeted": "6.3 %", "lsp": "13.1 %"}
+
+
+def _special(trial: Trial) -> bool:
+    """Whether it is a training with a counter-measure, or on a partly poisoned set."""
+    return trial.counter != "none" or trial.share < 1
 
 
 def _rows(found: Evaluation, victim: str, name: str) -> list[Measured]:

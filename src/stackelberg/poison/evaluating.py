@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stackelberg.data import Dataset
-from stackelberg.errors import StackelbergError
+from stackelberg.errors import StackelbergError, unknown
 from stackelberg.games import solve
 from stackelberg.models import build
 from stackelberg.poison.costless import Sampled
@@ -28,7 +28,8 @@ Job = tuple[str, float, str, str, int]
 def evaluate(
     poisoned: Dataset, clean: Dataset, test: Dataset, *, models: Sequence[str] = ("small-cnn", "resnet18", "vgg16"),
     counters: Sequence[str] | None = None, shares: Sequence[float] = (0.1, 0.5, 0.9, 1.0), seeds: Sequence[int] = (0,),
-    width: int | None = None, epochs: int = 20, steps: int = 3, out: str | os.PathLike[str] | None = None,
+    width: int | None = None, epochs: int = 20, steps: int = 3,
+    controls: Sequence[str] = ("clean", "noise"), out: str | os.PathLike[str] | None = None,
     device: str = "auto", progress: bool = False, **recipe: Any,
 ) -> Evaluation:  # fmt: skip
     """Train fresh networks on poisoned, clean and randomly noised images, and count them on clean test images.
@@ -49,6 +50,7 @@ def evaluate(
         width: of every network; None for its standard one.
         epochs: of every training.
         steps: of the ascent in adversarial training.
+        controls: of "clean" and "noise", what is trained on beside the poison.
         out: a folder for evaluation.json and evaluation.png; a training found there with the same settings is kept.
         device: "cpu", "cuda" or "auto".
         progress: lines on standard error.
@@ -59,6 +61,9 @@ def evaluate(
             counter-measure; a share outside (0, 1].
     """
     radius = _check(poisoned, clean, test, shares, seeds)
+    for name in controls:
+        if name not in ("clean", "noise"):
+            raise unknown("control", name, ("clean", "noise"))
     colour = clean.x.shape[1] == 3
     names = usual(colour, radius) if counters is None else tuple(counters)
     known = {name: countermeasure(name, colour, steps) for name in dict.fromkeys(("none", *names))}
@@ -70,7 +75,7 @@ def evaluate(
     done = _kept(folder, settings)
     workshop = _Workshop(poisoned, clean, test, radius, width, epochs, device, recipe)
     trials: list[Trial] = []
-    for job in _jobs(models, known, shares, seeds):
+    for job in _jobs(models, known, shares, seeds, controls):
         trial = done.get(job)
         if trial is None:
             trial = workshop.trained(job, known[job[3]])
@@ -89,13 +94,15 @@ def evaluate(
 
 
 def _jobs(
-    models: Sequence[str], counters: dict[str, Countermeasure], shares: Sequence[float], seeds: Sequence[int]
-) -> Iterator[Job]:
+    models: Sequence[str], counters: dict[str, Countermeasure], shares: Sequence[float], seeds: Sequence[int],
+    controls: Sequence[str],
+) -> Iterator[Job]:  # fmt: skip
     """All trainings, the undefended ones first."""
+    kinds = [("clean", 0.0)] * ("clean" in controls) + [("noise", 1.0)] * ("noise" in controls) + [("poisoned", 1.0)]
     for seed in seeds:
         for counter in counters:
             for model in models:
-                for data, share in (("clean", 0.0), ("noise", 1.0), ("poisoned", 1.0)):
+                for data, share in kinds:
                     yield data, share, model, counter, seed
         for share in shares:
             if share < 1:

@@ -63,19 +63,19 @@ class GUE:
         steps: of the ascent inside TRADES.
     """
 
-    width: int = 16
+    width: int = 8
     labels: bool = True
     network: str = "small-cnn"
     network_width: int | None = 16
-    warm: int = 4
-    epochs: int = 4
-    batch_size: int = 128
-    inner: int = 10
+    warm: int = 8
+    epochs: int = 3
+    batch_size: int = 64
+    inner: int = 5
     inner_rate: float = 1e-3
     eta: float = 1.5
     optimizer: str = "adam"
     leader_rate: float = 0.003
-    rate: float = 0.001
+    rate: float = 0.002
     payoff: str = "ce"
     beta: float = 6.0
     steps: int = 3

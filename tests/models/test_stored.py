@@ -150,7 +150,7 @@ def test_a_record_that_lies_about_the_size_takes_no_memory_for_it(tmp_path, widt
 def test_a_record_that_nests_without_end_is_no_record(tmp_path):
     folder = run(tmp_path / "run")
     (folder / "run.json").write_text("[" * 100_000)
-    with pytest.raises(StackelbergError, match="is truncated or no JSON .it nests too deeply"):
+    with pytest.raises(StackelbergError, match="it nests too deeply"):
         models.load(folder)
 
 

@@ -7,6 +7,7 @@ from stackelberg.attacks.carlini_wagner import CarliniWagner
 from stackelberg.attacks.chase import minimal_radius, nearest
 from stackelberg.attacks.deepfool import DeepFool
 from stackelberg.attacks.fab import FAB
+from stackelberg.attacks.foreign import ForArt, Foreign
 from stackelberg.attacks.generative import GenerativeAttack, latent_reader
 from stackelberg.attacks.hopskipjump import HopSkipJump
 from stackelberg.attacks.hunt import Hunt
@@ -35,6 +36,8 @@ __all__ = [
     "BitFlips",
     "CarliniWagner",
     "DeepFool",
+    "ForArt",
+    "Foreign",
     "GenerativeAttack",
     "HopSkipJump",
     "Hunt",

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stackelberg.attacks.attack import Attack
+from stackelberg.attacks.foreign import Foreign
 from stackelberg.attacks.hopskipjump import HopSkipJump
 from stackelberg.attacks.oracle import NoGradient
 from stackelberg.attacks.square import Square
@@ -30,11 +31,13 @@ def able(attacks: Sequence[Attack], model: BlackBox, ball: Ball) -> tuple[Attack
             " differentiable model"
         )
     decisions = tuple(attack for attack in attacks if isinstance(attack, HopSkipJump))
+    others = tuple(attack for attack in attacks if isinstance(attack, Foreign) and not attack.gradients)
     scores = [attack for attack in attacks if isinstance(attack, Square)]
     if model.labels:
-        return decisions or (HopSkipJump(ball, max([attack.queries for attack in scores], default=1000)),)
+        own = decisions or (HopSkipJump(ball, max([attack.queries for attack in scores], default=1000)),)
+        return own + others
     searches = tuple(replace(attack, gates=(), within=None) for attack in scores)
-    return searches + decisions or (Square(ball, 500),)
+    return (searches + decisions or (Square(ball, 500),)) + others
 
 
 def with_the_others(result: "SuiteResult", attacks: Sequence[Attack], model: BlackBox) -> "SuiteResult":

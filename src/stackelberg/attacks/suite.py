@@ -7,9 +7,9 @@ which proves nothing: see `certify`.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -20,13 +20,14 @@ from stackelberg.attacks.answers import able, with_the_others
 from stackelberg.attacks.apgd import APGD
 from stackelberg.attacks.attack import Attack, check_inputs, check_labels, verified
 from stackelberg.attacks.fab import FAB
+from stackelberg.attacks.foreign import Foreign
 from stackelberg.attacks.hunt import Hunt, near_enough
 from stackelberg.attacks.masking import Sign, fires
 from stackelberg.attacks.oracle import NoGradient, Oracle, Precision, untouched
 from stackelberg.attacks.pgd import FGSM, PGD
 from stackelberg.attacks.square import Square
 from stackelberg.errors import unknown
-from stackelberg.models import BlackBox
+from stackelberg.models import BlackBox, network
 from stackelberg.threat import Ball, chance
 
 Effort = Literal["fast", "standard", "max"]
@@ -195,6 +196,7 @@ class Suite:
         Raises:
             StackelbergError: inputs outside the box or not finite, labels outside the model's classes.
         """
+        model = network(model, x)
         if isinstance(model, BlackBox) and (own := able(self.attacks, model, self.ball)) != self.attacks:
             return with_the_others(replace(self, attacks=own).run(model, x, y, progress), self.attacks, model)
         begun = time.perf_counter()
@@ -337,7 +339,12 @@ def _some(which: Tensor) -> Tensor:
 
 
 def suite(
-    ball: Ball, effort: str = "standard", seed: int = 0, precision: Precision = "auto", patience: int = 5000
+    ball: Ball,
+    effort: str = "standard",
+    seed: int = 0,
+    precision: Precision = "auto",
+    patience: int = 5000,
+    extra: Sequence[Attack | Callable[..., Any]] = (),
 ) -> Suite:
     """The ensemble for a ball.
 
@@ -345,7 +352,10 @@ def suite(
     and Square, `patience` queries at most. l1: the same without Square, which is not defined there. l0: FGSM and PGD
     only, for now. The effort is "fast", "standard" (at least as strong as AutoAttack's standard version on the networks
     of `benchmarks/`) or "max" (nothing is passed over or given up).
+
+    `extra` attacks come last, on what then stands: ours, or another tool's as (model, x, y) -> x', see `Foreign`.
     """
     if effort not in EFFORTS:
         raise unknown("effort", effort, EFFORTS)
-    return Suite(ball, tuple(schedule(ball, effort, patience)), seed, precision)
+    more = (attack if isinstance(attack, Attack) else Foreign(ball, attack) for attack in extra)
+    return Suite(ball, (*schedule(ball, effort, patience), *more), seed, precision)

@@ -3,6 +3,8 @@
 import copy
 import math
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +17,7 @@ from stackelberg.attacks import untouched
 from stackelberg.data import Dataset
 from stackelberg.errors import StackelbergError
 from stackelberg.games import processes
+from stackelberg.games.diary import Diary, keeping, refuse_others
 from stackelberg.games.exploiting import exploitability
 from stackelberg.games.game import Game, Play
 from stackelberg.games.judging import judge
@@ -67,6 +70,7 @@ def solve(
     precision: str = "auto",
     progress: bool = True,
     save_seconds: float = 60.0,
+    loggers: Sequence[Any] = (),
     **recipe: Any,
 ) -> Equilibrium:
     """Train `model` (in place) on `train` in `game`, min over the network of the payoff after the follower's answer.
@@ -89,6 +93,7 @@ def solve(
         precision: "bfloat16", "float32" or "auto" (bfloat16 where the hardware multiplies in it; clouds float32).
         progress: a bar on a terminal, lines off it.
         save_seconds: at most this long between two saved states (one process; several save at epochs' ends).
+        loggers: of Fabric's interface, told the settings and each epoch's numbers, see `diary.Logger`.
         **recipe: any field of `Recipe`.
 
     Raises:
@@ -96,17 +101,20 @@ def solve(
     """
     plan = Recipe.suited(model, train, **recipe)
     _check(train, epochs, plan, processes.count(devices, nodes))
+    refuse_others(loggers)
     check_output(model, train.batch(range(2))[0], len(train.classes))
     if precision == "auto" and train.cloud:
         precision = "float32"  # coordinates are not rounded to 8 bits
     fabric = processes.launch(device, devices, nodes, precision)
     training = prepare(fabric, game, model, train, epochs, plan, seed, out, save_seconds)
     notice = begin_or_resume(training, resume)
-    with Reporter(epochs, training.steps, progress and fabric.global_rank == 0) as reporter:
+    mine = loggers if fabric.global_rank == 0 else ()
+    with Reporter(epochs, training.steps, progress and fabric.global_rank == 0) as reporter, ExitStack() as entered:
         if notice:
             reporter.say(notice)
+        diary = entered.enter_context(keeping(mine, training.record, begun=training.step > 0))
         while training.step < epochs * training.steps:
-            _epoch(training, reporter)
+            _epoch(training, reporter, diary)
     return _finish(training, test)
 
 
@@ -125,7 +133,7 @@ def _check(train: Dataset, epochs: int, plan: Recipe, world: int) -> None:
         )
 
 
-def _epoch(training: Training, reporter: Reporter) -> None:
+def _epoch(training: Training, reporter: Reporter, diary: Diary) -> None:
     """Play what is left of the present epoch, judge, save."""
     epoch, done = divmod(training.step, training.steps)
     size = training.recipe.batch_size
@@ -160,6 +168,7 @@ def _epoch(training: Training, reporter: Reporter) -> None:
         write_weights(training, best=training.best["epoch"] == len(training.history))
         write_record(training, "running")
     reporter.epoch(record)
+    diary.epoch(record)
 
 
 def _move(training: Training, index: Tensor, epoch: int) -> float:

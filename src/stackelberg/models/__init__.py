@@ -3,6 +3,8 @@
 from stackelberg.models.black_box import BlackBox, network
 from stackelberg.models.catalogue import CLOUD_NAMES, IMAGE_NAMES, NAMES, Spec, build, spec_of
 from stackelberg.models.checks import check_output
+from stackelberg.models.estimator import of_estimator
+from stackelberg.models.logits_of import LogitsOf
 from stackelberg.models.normalized import Normalized
 from stackelberg.models.onnx_network import Onnx, load_onnx
 from stackelberg.models.stored import load
@@ -17,6 +19,7 @@ __all__ = [
     "NAMES",
     "VAE",
     "BlackBox",
+    "LogitsOf",
     "Normalized",
     "Onnx",
     "Spec",
@@ -29,6 +32,7 @@ __all__ = [
     "load_vae",
     "load_weights",
     "network",
+    "of_estimator",
     "save_vae",
     "save_weights",
     "spec_of",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from stackelberg.errors import StackelbergError
 from stackelberg.models.imported import Wrapped
+from stackelberg.models.logits_of import LogitsOf, answers_with_a_record
 
 
 class BlackBox(nn.Module):
@@ -77,7 +78,12 @@ def network(model: nn.Module | Callable[..., Any], x: Tensor, classes: int | Non
         return known
     function = model.function if isinstance(model, Wrapped) else model
     if isinstance(function, nn.Module):
-        return function
+        return LogitsOf(function) if answers_with_a_record(function) else function
+    if not callable(function):
+        raise StackelbergError(
+            f"a {type(function).__name__} answers for no batch; pass a module or a function of a batch, or of a"
+            " classifier of scikit-learn models.of_estimator(it)"
+        )
     try:
         answer = function(x[:2].clone())
     except Exception as error:  # the user's code may raise anything

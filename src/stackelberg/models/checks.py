@@ -65,7 +65,8 @@ def _answer(model: nn.Module, x: Tensor, classes: int) -> Tensor:
             " was made for"
         ) from error
     if not isinstance(logits, Tensor):
-        raise StackelbergError(f"the network returns a {type(logits).__name__}, needed is one tensor {needed}; wrap it")
+        mend = "pass models.LogitsOf(network)" if hasattr(logits, "logits") else "wrap it"
+        raise StackelbergError(f"the network returns a {type(logits).__name__}, needed is one tensor {needed}; {mend}")
     if tuple(logits.shape) != (len(x), classes):
         raise StackelbergError(f"the network's output has the shape {list(logits.shape)}, needed is {needed}")
     if not logits.is_floating_point():

@@ -26,7 +26,7 @@ class Wrapped(nn.Module):
 
 
 def load_function(reference: str) -> nn.Module:
-    """Call `function` of `pkg.mod` without arguments: it returns the network, a module or a function of images.
+    """Call `function` of `pkg.mod` without arguments: it returns a module, a function of images or an estimator.
 
     An nn.Module that the name itself stands for is taken as it is.
 
@@ -45,6 +45,10 @@ def load_function(reference: str) -> nn.Module:
                 ) from error
     if isinstance(found, nn.Module):
         return _switchable(found)
+    if not callable(found) and hasattr(found, "predict"):
+        from stackelberg.models.estimator import of_estimator  # which stands on black boxes, and those on this file
+
+        return of_estimator(found)
     if callable(found):
         return Wrapped(found)
     raise StackelbergError(

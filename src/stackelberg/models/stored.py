@@ -61,7 +61,7 @@ def load(
     asked = {key: value for key, value in asked.items() if value is not None}
     if path.is_dir():
         other = next((read for name, read in FOLDERS.items() if (path / name).is_file()), None)
-        model = _run(path, asked) if other is None else other(path)
+        model = _folder(path, asked, torch.device(device)) if other is None else other(path)
     elif path.is_file():
         model = _file(path, asked, torch.device(device))
     elif ":" in text:
@@ -135,6 +135,21 @@ def _built(tensors: dict[str, Tensor], spec: Spec, path: Path) -> nn.Module:
     model = spec.build(seed=0)
     put(tensors, model, str(path))
     return model
+
+
+def _folder(folder: Path, asked: dict[str, Any], device: torch.device) -> nn.Module:
+    """A run; or a folder with one file of weights, as collections of models keep them, which needs the name."""
+    if (folder / RUN).is_file():
+        return _run(folder, asked)
+    weights = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", *_PICKLES))
+    if len(weights) == 1:
+        return _file(weights[0], asked, device)
+    if weights:
+        raise StackelbergError(
+            f"{folder} is no run (it has no {RUN}) and holds {len(weights)} files of weights"
+            f" ({', '.join(path.name for path in weights[:3])}, ...); pass one of them"
+        )
+    return _run(folder, asked)
 
 
 def _run(folder: Path, asked: dict[str, Any]) -> nn.Module:

@@ -1,5 +1,7 @@
 """A small network, trained in a second, and its audit."""
 
+import shutil
+
 import pytest
 import torch
 from torch import nn
@@ -36,3 +38,13 @@ def net() -> nn.Module:
 @pytest.fixture(scope="session")
 def report(net: nn.Module, digits: Dataset) -> Report:
     return audit(net, digits, BALL, n=120, effort="fast", batch_size=50)
+
+
+@pytest.fixture(scope="session")
+def browser() -> str:
+    found = next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+    )
+    if found is None:
+        pytest.skip("needs a browser: install chromium")
+    return found

@@ -2,7 +2,6 @@
 
 import io
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -32,16 +31,6 @@ def other(net: nn.Module, digits: Dataset) -> Report:
 @pytest.fixture(params=["one", "two"])
 def html(request: pytest.FixtureRequest, report: Report, other: Report) -> str:
     return page(report) if request.param == "one" else comparison({"first": report, "<second>": other})
-
-
-@pytest.fixture(scope="session")
-def browser() -> str:
-    found = next(
-        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-    )
-    if found is None:
-        pytest.skip("needs a browser: install chromium")
-    return found
 
 
 def _run(browser: str, folder: Path, url: str, *options: str) -> str:
@@ -98,7 +87,7 @@ def test_browser_draws_the_page_without_overflow(
 ) -> None:
     """The page, in a frame of the given width, tells its own scroll width; then its picture has ink on its paper."""
     if scheme == "dark":
-        html = html.replace("@media (prefers-color-scheme: dark)", "@media all")
+        html = html.replace("@media screen and (prefers-color-scheme: dark)", "@media all")
     tell = "<script>onload = () => parent.postMessage(document.documentElement.scrollWidth, '*')</script>"
     (tmp_path / "page.html").write_text(html.replace("</body>", tell + "</body>"), encoding="utf-8")
     host = (

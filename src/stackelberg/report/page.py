@@ -1,5 +1,6 @@
 """How is a report shown?  One HTML file: no script, no network, light and dark, phone and paper."""
 
+import math
 import os
 from collections.abc import Mapping
 from functools import cache
@@ -53,6 +54,8 @@ def _templates() -> Environment:
         "proof": lambda name: _explained(name, _PROOFS),
         "thousands": lambda number: f"{number:,}".replace(",", _NARROW),
         "headline": headline,
+        "verdict": plain_verdict,
+        "taxonomy": taxonomy,
         "thing": thing,
         "things": lambda report: thing(report) + "s",
         "drawn": is_drawing,
@@ -85,6 +88,46 @@ def headline(report: Report) -> str:
     else:
         verdict = f"Between {lower} and {upper} of its answers survive the attack"
     return verdict + (". Even the upper figure is in doubt." if not report.believable else ".")
+
+
+def plain_verdict(report: Report) -> str:
+    """What it means for a hundred examples like these, in words for who decides; rounded against the model."""
+    lower, upper = math.floor(100 * report.robust.lower.value + 1e-9), math.ceil(100 * report.robust.upper.value - 1e-9)
+    errs = f"Of every 100 {thing(report)}s like these, this adversary makes the model err on at least {100 - upper}"
+    holds = f"On {lower} it cannot, and that is proved" if lower else "For none is it proved that it cannot"
+    open_ = upper - lower
+    rest = f"; about the other {open_} nobody knows: they stood all attacks that were tried" if open_ else ""
+    return f"{errs}. {holds}{rest}."
+
+
+_ASKING = ("square", "hopskipjump", "boundary")
+"""Names of attacks that only ask the model, and look at no gradient."""
+
+
+def taxonomy(report: Report) -> str:
+    """The method in one paragraph, in the terms of NIST AI 100-2, Adversarial Machine Learning: A Taxonomy."""
+    ran = [row.name for row in report.attacks if row.skipped is None]
+    asking = [name for name in ran if name.startswith(_ASKING)]
+    looking = [name for name in ran if not name.startswith(_ASKING)]
+    knowledge = []
+    if looking:
+        knowledge.append(f"white-box, by {', '.join(looking)}")
+    if asking:
+        knowledge.append(f"black-box, by queries, by {', '.join(asking)}")
+    others = (
+        "The section on weights adds model control, a part of it."
+        if report.weights
+        else "Model control (changed weights) was not tried."
+    )
+    return (
+        "In the terms of NIST AI 100-2 (predictive AI) this is a measurement of evasion attacks at deployment time."
+        " Goal of the attacker: integrity violation, any wrong class. Capability: testing data control within the"
+        f" stated set, and query access. Knowledge: {'; and '.join(knowledge) or 'none could be used'}. Outside it, and"
+        " neither tried nor excluded: poisoning attacks (availability, targeted, backdoor), privacy attacks, and"
+        f" evasion by other changes than the stated ones. {others} Sample: {report.data.chosen} of {report.data.name};"
+        f" seed {report.settings.seed}, effort {report.settings.effort}; the network is named by the SHA-256 of its"
+        " weights, every example by its place, so the audit can be repeated."
+    )
 
 
 def page(report: Report) -> str:

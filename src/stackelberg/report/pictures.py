@@ -9,6 +9,7 @@ from html import escape
 
 from stackelberg.report.records import CurvePoint, Report
 from stackelberg.report.words import percent, radius_words
+from stackelberg.threat import Rate
 
 _BAR, _BAR_HEIGHT = 56.0, 30.0
 _HEIGHT = 150
@@ -105,7 +106,7 @@ def curves(reports: Mapping[str, Report]) -> str:
     """Accuracy against radius: each report's upper end as a line, its lower end dashed, the unknown between shaded."""
     end = max((point.radius for report in reports.values() for point in report.curve), default=0.0) or 1.0
     shapes, marks = [], []
-    for number, report in enumerate(reports.values()):
+    for number, (name, report) in enumerate(reports.items()):
         hue = f"series-{number}" if len(reports) > 1 else "single"
         shapes.append(_band(report.curve, end, f"band {hue}"))
         shapes.append(_path([(p.radius / end, p.lower.value) for p in report.curve], f"line lower {hue}"))
@@ -114,15 +115,28 @@ def curves(reports: Mapping[str, Report]) -> str:
             place = _place(point.radius, end)
             for rate, css in ((point.upper, "upper"), (point.lower, "lower")):
                 marks.append(_line(place, place, _height(rate.low), _height(rate.high), f"interval {css} {hue}"))
-                marks.append(
-                    f'<circle cx="{100 * place:.2f}%" cy="{_height(rate.value):.1f}" r="3" class="dot {css} {hue}"/>'
-                )
+                marks.append(_dot(place, rate, f"{css} {hue}", _hover(name, report, point.radius, rate, css)))
     first = next(iter(reports.values()))
     return (
         f'<svg class="picture curve" role="img" width="100%" height="300" aria-label="{escape(_told(reports))}">'
         f"{_grid(first, end)}"
         f'<svg x="{100 * _LEFT:.2f}%" y="{_TOP}" width="{100 * (_RIGHT - _LEFT):.2f}%" height="{_FLOOR - _TOP}"'
         f' viewBox="0 0 100 100" preserveAspectRatio="none">{"".join(shapes)}</svg>{"".join(marks)}</svg>'
+    )
+
+
+def _dot(place: float, rate: Rate, css: str, words: str) -> str:
+    """A dot, and around it a larger unseen one over which the value is said."""
+    at = f'cx="{100 * place:.2f}%" cy="{_height(rate.value):.1f}"'
+    reach = f'<circle {at} r="9" class="reach"><title>{escape(words)}</title></circle>'
+    return f'<circle {at} r="3" class="dot {css}"/>{reach}'
+
+
+def _hover(name: str, report: Report, radius: float, rate: Rate, end: str) -> str:
+    did = "stood the attack" if end == "upper" else "proved to hold"
+    return (
+        f"{name} at radius {_said(report, radius)}: {percent(rate.value)} {did}"
+        f" ({100 * rate.low:.1f} to {percent(rate.high)})"
     )
 
 

@@ -83,12 +83,15 @@ def test_the_direct_attack_turns_one_image_and_keeps_the_others(robust, train) -
     assert float((read == y).float().mean()) > 0.9 * float((robust(x).argmax(1) == y).float().mean())
 
 
-def test_batch_norm_statistics_are_no_weights_of_the_attacker(train) -> None:
+@pytest.mark.parametrize("norm", ["linf", "l0"])
+def test_batch_norm_statistics_are_no_weights_of_the_attacker(norm: str, train) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
     net(train.batch(slice(0, 100))[0])  # training mode: the statistics move once, before
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    found = ParameterAttack(WeightBall("linf", 0.1), BALL, first=2, second=3, inner=1, batch_size=32)(net, train)
+    net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # as training leaves it
+    found = ParameterAttack(WeightBall(norm, 0.1), BALL, first=2, second=3, inner=1, batch_size=32)(net, train)
+    assert 0 < found.spent[norm] <= 0.1
     for name, buffer in found.model.named_buffers():
         assert torch.equal(buffer, before[name])
     assert net.training

@@ -158,7 +158,7 @@ def _promising(name: str, memo: Stored, slope: Tensor) -> list[tuple[float, str,
     everywhere = torch.arange(weight.numel(), device=weight.device)
     for bit in range(BITS[memo.format]):
         other = memo.flipped(everywhere * BITS[memo.format] + bit).weight().view(-1)
-        gain = slope.view(-1).double() * (other.double().nan_to_num(0.0, 1e38, -1e38) - weight.double())
+        gain = slope.flatten().double() * (other.double().nan_to_num(0.0, 1e38, -1e38) - weight.double())
         place = int(gain.argmax())
         found.append((float(gain[place]), name, place, bit))
     return found

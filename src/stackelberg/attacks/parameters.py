@@ -136,7 +136,9 @@ class _Change:
         for place, slope, weight in zip(self.places, slopes, self.origin, strict=True):
             left = int(share * self.ball.count(weight)) - int(place.sum())
             if left > 0:
-                place.view(-1)[slope.abs().masked_fill(place, -1).flatten().topk(left).indices] = True
+                flat = place.flatten()  # in the tensor's logical order, whatever its layout in memory
+                flat[slope.abs().masked_fill(place, -1).flatten().topk(left).indices] = True
+                place.copy_(flat.view(place.shape))
 
     @torch.no_grad()
     def step(self, slopes: list[Tensor], length: float, momentum: float) -> None:

@@ -50,11 +50,11 @@ class DeepConfused(Exhibit):
     cifar_radius: float = 0.032
     width: int = 8
     imagined: str = "small-cnn"
-    imagined_width: int = 16
+    imagined_width: int = 8
     victims: tuple[str, ...] = ("lenet5", "small-cnn")
     victim_width: int | None = None
-    warm: int = 16
-    trials: int = 4
+    warm: int = 6
+    trials: int = 10
     mnist_epochs: int = 10
     cifar_epochs: int = 10
 
@@ -90,7 +90,7 @@ class DeepConfused(Exhibit):
             f"the imagined victim is {self.imagined} of width {self.imagined_width}; the last of {self.mnist_epochs}"
             f" (MNIST) and {self.cifar_epochs} (CIFAR-10) epochs is judged, without augmentation",
             f"the generator is told the label and begins with {self.warm} trajectories of clean training, along which"
-            f" it learns to disguise; then come {self.trials} with the published look-ahead",
+            f" it learns to disguise a class as the one before; then come {self.trials} with the published look-ahead",
             f"{JPEG} (CIFAR-10)",
         )
 

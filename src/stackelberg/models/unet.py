@@ -34,13 +34,16 @@ class UNet(nn.Module):
         width: w, 64 in the paper.
         classes: K, how many labels it may be told; 0 for a network that sees the image alone.
         spoken: see above.
+        fine: whether the second map has the image's own size and speaks alone at the start (batch norm's gain is 0).
     """
 
-    def __init__(self, shape: Shape, width: int = 64, classes: int = 0, spoken: float = 1.5) -> None:
+    def __init__(
+        self, shape: Shape, width: int = 64, classes: int = 0, spoken: float = 1.5, fine: bool = False
+    ) -> None:
         super().__init__()
         if len(shape) != 3 or min(shape[1:]) < 4:
             raise StackelbergError(f"a U-Net needs images [C, H, W] of at least 4x4 pixels, got {list(shape)}")
-        self.shape, self.width, self.classes = tuple(shape), width, classes
+        self.shape, self.width, self.classes, self.fine = tuple(shape), width, classes, fine
         halvings = min(3, min(shape[1:]).bit_length() - 2)
         widths = [width * 2**stage for stage in range(halvings + 1)]
         self.stem = _Pair(shape[0], width)
@@ -49,8 +52,10 @@ class UNet(nn.Module):
         side = [max(1, length // 2**halvings) for length in shape[1:]]
         if classes:
             self.inner_label = nn.Parameter(torch.randn(classes, widths[-1], *side))
-            self.outer_label = nn.Parameter(spoken * torch.randn(classes, shape[0], *side))
+            self.outer_label = nn.Parameter(spoken * torch.randn(classes, shape[0], *(shape[1:] if fine else side)))
         self.last = nn.Sequential(nn.Conv2d(width, shape[0], 1, bias=False), nn.BatchNorm2d(shape[0]))
+        if fine:
+            nn.init.zeros_(self.last[1].weight)  # pyright: ignore[reportArgumentType]
 
     def forward(self, x: Float[Tensor, "B C H W"], y: Int64[Tensor, " B"] | None = None) -> Float[Tensor, "B C H W"]:
         """The field; `y` is asked for exactly by a network that sees labels."""

@@ -35,15 +35,16 @@ class DeepConfuse:
         labels: whether the generator is told the label; the paper's is not.
         network: the imaginary victim, a name of `models.NAMES`.
         network_width: of it.
-        warm: trajectories of victims that train on clean images, along whose second halves the generator learns to
-            make x' look like class y - shift (with shift 0: unlike y). 0 in the paper. Without it the noise soon brings
-            features of its own, on which a clean image says nothing, and the victim ends at chance instead of below.
+        warm: trajectories of victims that train on clean images, along the last two thirds of which the generator
+            learns to make x' look like class y - shift (with shift 0: unlike y). 0 in the paper. Without it the noise
+            soon brings features of its own, on which a clean image says nothing, and the victim ends at chance.
         trials: trajectories of victims that train on the poison, with the look-ahead.
         steps: of each trajectory, a batch each.
         batch_size: of both players.
         rate: the imaginary victim's step length (Adam), and
         look_ahead: the length of the one step that is looked through (plain gradient).
-        leader_rate: the generator's step length (Adam).
+        leader_rate: the generator's step length (Adam), and
+        map_rate: that of its map of each label, from which it starts.
         shift: of the labels, see above.
     """
 
@@ -51,13 +52,14 @@ class DeepConfuse:
     labels: bool = True
     network: str = "small-cnn"
     network_width: int | None = 16
-    warm: int = 12
+    warm: int = 6
     trials: int = 4
-    steps: int = 40
+    steps: int = 60
     batch_size: int = 64
     rate: float = 3e-3
     look_ahead: float = 0.03
-    leader_rate: float = 5e-3
+    leader_rate: float = 2e-3
+    map_rate: float = 0.1
     shift: int = 1
 
     def __post_init__(self) -> None:
@@ -72,8 +74,14 @@ class DeepConfuse:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(setting.seed)
             shape = (train.shape[0], train.shape[1], train.shape[2])
-            generator = laid_out(UNet(shape, self.width, len(train.classes) if self.labels else 0, spoken=0.0), device)
-        leader = torch.optim.Adam(generator.parameters(), lr=self.leader_rate)
+            generator = laid_out(
+                UNet(shape, self.width, len(train.classes), 0.0, fine=True) if self.labels else UNet(shape, self.width),
+                device,
+            )
+        maps = [p for name, p in generator.named_parameters() if name == "outer_label"]
+        rest = [p for name, p in generator.named_parameters() if name != "outer_label"]
+        groups = [{"params": rest}] + [{"params": maps, "lr": self.map_rate}] * bool(maps)
+        leader = torch.optim.Adam(groups, lr=self.leader_rate)
         augment = Augment(4) if setting.colour else None
         for trial in range(self.warm + self.trials):
             victim = build(
@@ -89,7 +97,7 @@ class DeepConfuse:
             path = self._trajectory(setting, told, victim, batches, augment)
             generator.train()
             gained = 0.0
-            first = self.steps // 2 if told is None else 0
+            first = self.steps // 3 if told is None else 0
             asked = self._disguised if told is None else self._look_ahead
             for theta, batch in zip(path[first:], batches[first:], strict=True):
                 loss = asked(setting, generator, victim, theta, batch, augment)

@@ -67,7 +67,8 @@ class Generator(Poisoner):
         ball, network = self.ball, self.network
         record = {
             "schema": SCHEMA, "method": self.method, "norm": ball.norm, "radius": ball.radius, "classes": self.classes,
-            "shape": network.shape, "width": network.width, "labels": network.classes, "seed": self.seed,
+            "shape": network.shape, "width": network.width, "labels": network.classes, "fine": network.fine,
+            "seed": self.seed,
         }  # fmt: skip
         tensors = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
         with replacing(path) as scratch:
@@ -88,7 +89,7 @@ class Generator(Poisoner):
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if record["schema"] != SCHEMA:
                 raise ValueError(f"its schema is {record['schema']}")
-            network = UNet(tuple(record["shape"]), record["width"], record["labels"])
+            network = UNet(tuple(record["shape"]), record["width"], record["labels"], fine=record["fine"])
             ball = Ball(record["norm"], record["radius"])
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise StackelbergError(f"{path} is no {SCHEMA} file ({error}); make the generator again") from error

@@ -55,7 +55,7 @@ class Backdoors(Exhibit):
     target: int = 0
     model: str = "small-cnn"
     width: int = 8
-    epochs: int = 40
+    epochs: int = 30
     augmented: bool = False
     surrogate_epochs: int = 6
     shortcut_images: int = 400

@@ -37,8 +37,8 @@ def command(
 
     Spectral signatures and activation clustering name examples, trigger inversion names classes. Inversion uses test
     images where the data have some. None of them proves anything, and clean data have false alarms: on clean data
-    spectral signatures with --share flag 1.5 times that share. Where the data lie beside a poison.json the two rates are
-    measured.
+    spectral signatures with --share flag 1.5 times that share. Where the data lie beside a poison.json the two rates
+    are measured.
 
     \b
     Example:

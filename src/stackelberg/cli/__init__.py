@@ -6,7 +6,20 @@ from typing import Any, NoReturn
 import typer
 
 from stackelberg import __version__
-from stackelberg.cli import audit, bound, certify, check, compare, demo, memorize, ownership, poison, reproduce, sweep, train
+from stackelberg.cli import (
+    audit,
+    bound,
+    certify,
+    check,
+    compare,
+    demo,
+    memorize,
+    ownership,
+    poison,
+    reproduce,
+    sweep,
+    train,
+)
 from stackelberg.errors import StackelbergError, one_line
 
 app = typer.Typer(

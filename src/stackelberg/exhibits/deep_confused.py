@@ -44,18 +44,18 @@ class DeepConfused(Exhibit):
         " test images and on at most 28 % of CIFAR-10's"
     )
 
-    mnist_n: int = 4000
+    mnist_n: int = 3000
     mnist_radius: float = 0.3
-    cifar_n: int = 4000
+    cifar_n: int = 3000
     cifar_radius: float = 0.032
-    width: int = 8
+    width: int = 4
     imagined: str = "small-cnn"
     imagined_width: int = 8
-    victims: tuple[str, ...] = ("lenet5", "small-cnn")
+    victims: tuple[str, ...] = ("lenet5",)
     victim_width: int | None = None
-    warm: int = 6
-    trials: int = 10
-    mnist_epochs: int = 10
+    warm: int = 10
+    trials: int = 1
+    mnist_epochs: int = 8
     cifar_epochs: int = 10
 
     def run(self, stage: Stage) -> Outcome:
@@ -99,7 +99,7 @@ class DeepConfused(Exhibit):
         poisoned = self._poisoned(stage, source, train, ball)
         stage.say(f"X05 {source}: victims")
         return poison.evaluate(
-            poisoned, train, test, models=self.victims, counters=("none",), shares=(1.0,), seeds=(stage.seed,),
+            poisoned, train, test, models=self.victims, counters=("none",), shares=(1.0,), controls=("clean",), seeds=(stage.seed,),
             width=self.victim_width, epochs=epochs, out=stage.out / "X05" / source, device=stage.device,
             batch_size=64, precision="float32", augment=-1,
         )  # fmt: skip

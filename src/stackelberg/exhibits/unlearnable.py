@@ -43,8 +43,8 @@ class Unlearnable(Exhibit):
     )
 
     radius: float = 8 / 255
-    n: int = 3000
-    new: int = 3000
+    n: int = 2500
+    new: int = 2500
     width: int = 8
     warm: int = 7
     game: int = 2
@@ -55,7 +55,7 @@ class Unlearnable(Exhibit):
     epochs: tuple[int, ...] = (12, 8, 8)
     others: tuple[str, ...] = ("em", "max-targeted", "lsp", "cuda")
     other_epochs: int = 6
-    counters: tuple[str, ...] = ("crop-flip", "cutout", "mixup", "grayscale", "jpeg", "at:2/255", "at:8/255")
+    counters: tuple[str, ...] = ("crop-flip", "cutout", "mixup", "grayscale", "jpeg", "at:4/255")
 
     def run(self, stage: Stage) -> Outcome:
         whole, test = data.load("cifar10", "train"), data.load("cifar10", "test")

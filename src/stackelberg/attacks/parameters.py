@@ -136,7 +136,7 @@ class _Change:
         for place, slope, weight in zip(self.places, slopes, self.origin, strict=True):
             left = int(share * self.ball.count(weight)) - int(place.sum())
             if left > 0:
-                flat = place.flatten()  # in the tensor's logical order, whatever its layout in memory
+                flat = place.flatten().clone()  # in the tensor's logical order, whatever its layout in memory
                 flat[slope.abs().masked_fill(place, -1).flatten().topk(left).indices] = True
                 place.copy_(flat.view(place.shape))
 

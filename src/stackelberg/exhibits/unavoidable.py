@@ -142,7 +142,9 @@ def _draw(stage: Stage, shown: list[tuple[str, nn.Module, Inevitable, list[str]]
         )
         for axes, (picture, words) in zip(row[:4], pictures, strict=True):
             grey = picture.shape[0] == 1
-            axes.imshow(picture.cpu().permute(1, 2, 0).squeeze(-1), cmap="gray" if grey else None, vmin=0, vmax=1)
+            axes.imshow(
+                picture.cpu().permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray" if grey else None, vmin=0, vmax=1
+            )
             axes.set_title(words, fontsize=8)
             axes.axis("off")
         share = torch.linspace(0, 1, 201, device=found.x.device)
@@ -152,7 +154,7 @@ def _draw(stage: Stage, shown: list[tuple[str, nn.Module, Inevitable, list[str]]
         mark = float((found.x[place] - a).norm() / (b - a).norm())
         rest = logits.clone()
         rest[:, y] = -torch.inf
-        row[4].plot(share.cpu(), (logits[:, y] - rest.amax(1)).cpu(), color="#1f5fa8")
+        row[4].plot(share.cpu().numpy(), (logits[:, y] - rest.amax(1)).cpu().numpy(), color="#1f5fa8")
         row[4].axhline(0, color="#777777", linewidth=0.8)
         row[4].axvline(mark, color="#a8321f", linewidth=0.8)
         row[4].set_title(f"{title}\nmargin from end to end", fontsize=7)

@@ -7,14 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stackelberg import attacks, models
+from stackelberg import attacks, data, models
 from stackelberg.exhibits import Stage, named, other_pictures, tiny_change, unavoidable
 from stackelberg.threat import Ball
 
 
 @pytest.fixture
-def hall(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+def hall(data_folder: Path, real_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setenv("STACKELBERG_DATA", str(data_folder))
+    # read once a session; the test set is enough to train on
+    monkeypatch.setattr(data, "load", lambda source, split: real_data(source, "test"))
     return Stage(tmp_path / "results", tmp_path / "runs", device="cpu", say=lambda text: None)
 
 
@@ -72,7 +74,7 @@ def test_a_tiny_change_is_measured_beside_a_random_one_and_kept(hall: Stage, net
 def test_the_three_attacks_beat_noise_and_the_gallery_shows_them(hall: Stage, net, monkeypatch) -> None:
     monkeypatch.setattr(Stage, "network", lambda self, network: net)
     monkeypatch.setattr(other_pictures, "TRAININGS", {"mnist": ("VAE", "VAE-GAN", "robust VAE")})
-    exhibit = named("X04", n=16, train=512, epochs=2, steps=4, sets=1)
+    exhibit = named("X04", n=16, train=256, epochs=1, steps=3, sets=1)
     outcome = exhibit.run(hall)
     rates = {one.name: one.rate for one in outcome.measured if one.rate is not None}
     for kind in ("VAE", "VAE-GAN", "robust VAE"):

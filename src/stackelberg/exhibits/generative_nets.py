@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from stackelberg import data
+from stackelberg.data import Dataset
 from stackelberg.files import write_text
 from stackelberg.games import Fit, Reconstruction
 from stackelberg.games.processes import launch
@@ -49,7 +49,7 @@ class Generator:
     batch_size: int = 64
 
 
-def trained_vae(asked: Generator, runs: Path, seed: int, device: str) -> tuple[VAE, float]:
+def trained_vae(asked: Generator, train: Dataset, runs: Path, seed: int, device: str) -> tuple[VAE, float]:
     """(the VAE, its mean loss in the last epoch of its training); kept in runs/<name> with all that decided it."""
     folder, record = runs / asked.name, {**asdict(asked), "seed": seed}
     place = launch(device).device
@@ -57,7 +57,7 @@ def trained_vae(asked: Generator, runs: Path, seed: int, device: str) -> tuple[V
         before = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         if {key: value for key, value in before.items() if key != "loss"} == record:
             return load_vae(folder / WEIGHTS).to(place), before["loss"]
-    train = data.load(asked.data, "train").take(asked.n)
+    train = train.take(asked.n)
     channels, height, breadth = train.shape
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from stackelberg import data
 from stackelberg.attacks import GenerativeAttack, latent_reader, untouched
+from stackelberg.data import Dataset
 from stackelberg.exhibits.exhibit import Exhibit, Measured, Outcome
 from stackelberg.exhibits.generative_nets import Generator, trained_vae
 from stackelberg.exhibits.networks import Network
@@ -102,9 +103,10 @@ class OtherPictures(Exhibit):
         measured, rows, holds = [], [], True
         for source in list(JUDGES)[: self.sets]:
             rates: dict[tuple[str, str], Rate] = {}
+            train = data.load(source, "train").take(self.train)
             for kind in TRAININGS[source]:
-                case = self._case(stage, source, kind)
-                found, shown = self._attacked(case, stage, rates, kind)
+                case = self._case(stage, source, kind, train)
+                found, shown = self._attacked(case, stage, rates, kind, train)
                 measured, rows = measured + found, rows + shown
             if source != "cifar10":
                 holds = holds and _as_claimed(rates)
@@ -126,7 +128,7 @@ class OtherPictures(Exhibit):
             pictures=("X04.html",),
         )
 
-    def _case(self, stage: Stage, source: str, kind: str) -> _Case:
+    def _case(self, stage: Stage, source: str, kind: str, train: Dataset) -> _Case:
         name, width, epochs = JUDGES[source]
         judge = stage.network(Network(name, source, "small-cnn", width, "standard", Ball("linf", 0.1), epochs=epochs))
         robust = kind == "robust VAE"
@@ -135,7 +137,7 @@ class OtherPictures(Exhibit):
             f"x04-{source}-{kind.replace(' ', '-').lower()}", source, self.train, kind == "VAE-GAN",
             "l2" if robust else None, ball.radius if robust else 0.0, epochs=self.epochs,
         )  # fmt: skip
-        vae, loss = trained_vae(asked, stage.runs, stage.seed, stage.device)
+        vae, loss = trained_vae(asked, train, stage.runs, stage.seed, stage.device)
         stage.say(f"X04: {source}, {kind}: loss {loss:.2f}")
         device = next(vae.parameters()).device
         test, index = stage.examples(source, 2 * self.n)
@@ -149,7 +151,7 @@ class OtherPictures(Exhibit):
         return Ball("l2", self.radius * (self.colour if source == "cifar10" else 1.0))
 
     def _attacked(
-        self, case: _Case, stage: Stage, rates: dict[tuple[str, str], Rate], kind: str
+        self, case: _Case, stage: Stage, rates: dict[tuple[str, str], Rate], kind: str, train: Dataset
     ) -> tuple[list[Measured], list[Shown]]:
         source = case.title.split(",")[0]
         ball = self._ball(source)
@@ -160,7 +162,7 @@ class OtherPictures(Exhibit):
             Measured(name=f"{case.title}: ceiling, target reconstructed and read rightly", rate=_rate(ceiling)),
             Measured(name=f"{case.title}: random noise of the same size, read as target", rate=rates[kind, "noise"]),
         ]
-        seen, labels = data.load(source, "train").take(min(self.train, 5000)).batch(slice(None))
+        seen, labels = train.take(min(self.train, 5000)).batch(slice(None))
         reader = latent_reader(case.vae, seen.to(case.x.device), labels.to(case.x.device), len(case.classes))
         shown = []
         for attack, words in KINDS.items():

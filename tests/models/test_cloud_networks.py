@@ -178,3 +178,18 @@ def test_clouds_and_images_do_not_mix() -> None:
         models.build("small-cnn", 5, (32, 3))
     with pytest.raises(StackelbergError, match="mean and std are for images"):
         models.build("dgcnn", 5, (32, 3), mean=[0.0], std=[1.0])
+
+
+def test_dropout_is_part_of_the_seed() -> None:
+    """The same training twice gives the same weights, whatever was drawn in between."""
+    from stackelberg.data import Dataset
+    from stackelberg.games import Standard, solve
+
+    data = Dataset(some(24).clamp(-1, 1), torch.arange(24) % 5, list("abcde"), "random")
+    weights = []
+    for _ in range(2):
+        torch.rand(7)
+        net = small("pointnet")
+        solve(Standard(), net, data, 1, device="cpu", progress=False, batch_size=8, held_out=8)
+        weights.append(torch.cat([p.detach().flatten() for p in net.parameters()]))
+    assert torch.equal(*weights)

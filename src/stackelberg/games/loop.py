@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from stackelberg.attacks import untouched
+from stackelberg.attacks.drawing import seeded
 from stackelberg.data import Dataset
 from stackelberg.errors import StackelbergError
 from stackelberg.games import processes
@@ -200,7 +201,8 @@ def _move(training: Training, index: Tensor, epoch: int) -> float:
     game.after(play, x, moved)
     if moved.dim() == 4:
         moved = moved.contiguous(memory_format=torch.channels_last)
-    payoffs = game.pay(play, training.wrapped, x, y, moved)
+    with seeded(_dice(training)):
+        payoffs = game.pay(play, training.wrapped, x, y, moved)
     weights = processes.global_weights(fabric, game.weights, payoffs)
     objective = (weights * payoffs).sum()
     training.optimizer.zero_grad(set_to_none=True)
@@ -212,6 +214,12 @@ def _move(training: Training, index: Tensor, epoch: int) -> float:
         training.optimizer.step()
         _after_step(training)
     return loss
+
+
+def _dice(training: Training) -> int:
+    """The seed of what the network itself draws in this step, as dropout does: a resumed run draws it again."""
+    own = [training.seed, training.step, training.fabric.global_rank]
+    return int(np.random.default_rng([abs(number) for number in own]).integers(2**31))
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from stackelberg.attacks import untouched
+from stackelberg.attacks.drawing import seeded
 from stackelberg.data import Dataset
 from stackelberg.errors import StackelbergError, unknown
 from stackelberg.models import build
@@ -153,7 +154,8 @@ def availability_of_clouds(
             if not epoch:
                 _meet(state, batches)
             _reprice(state, _move(state, batches, plan.steps))
-        fitted = _fit(state, batches)
+        with seeded(1000 * seed + epoch):  # the surrogate drops features out
+            fitted = _fit(state, batches)
         if not minimising and epoch == plan.epochs - 1:  # made once, on a trained surrogate
             _move(state, batches, max(plan.steps, 4 * plan.epochs))
         if progress is not None:

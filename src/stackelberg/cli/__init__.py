@@ -20,6 +20,7 @@ from stackelberg.cli import (
     sweep,
     train,
 )
+from stackelberg.cli.output import warnings_said
 from stackelberg.errors import StackelbergError, one_line
 
 app = typer.Typer(
@@ -61,7 +62,8 @@ def _root(
 def main() -> None:
     """The command line. Bad input is one line on standard error and exit status 2; a bug shows its traceback."""
     try:
-        status = app(standalone_mode=False)
+        with warnings_said():
+            status = app(standalone_mode=False)
     except StackelbergError as error:
         _end(str(error))
     except MemoryError as error:

@@ -9,9 +9,11 @@ what is allowed, and only a new archive of what passed is handed to torch.
 import ast
 import io
 import json
+import logging
 import re
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +85,25 @@ def load_exported(path: Path, device: torch.device) -> Frozen:
     checked = _checked_program(program, path, device)
     _usable(checked["graph_module"], path)
     try:
-        network = torch.export.load(_archive(records, checked, path, device)).module()
+        with _silent():
+            network = torch.export.load(_archive(records, checked, path, device)).module()
     except Exception as error:  # torch raises whatever it stumbles upon
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise StackelbergError(
             f"{path} cannot be read by torch {torch.__version__} ({reason}); export it again"
         ) from error
     return Frozen(network)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without torch's log, which writes the trace of an error that is then raised, too."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _records(path: Path) -> dict[str, bytes]:

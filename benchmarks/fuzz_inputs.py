@@ -54,7 +54,7 @@ def _accident(rng: Rng, data: bytearray, other: bytes) -> bytes:  # noqa: C901  
         case 7:  # a number of four or eight bytes becomes another
             wide = int(rng.choice([4, 8]))
             number = int(rng.choice(np.array([0, 1, 2**16, 2**31 - 1, 2**32 - 1], np.int64)))
-            data[at : at + wide] = number.to_bytes(8, str(rng.choice(["little", "big"])))[:wide]
+            data[at : at + wide] = number.to_bytes(8, "little" if rng.random() < 0.5 else "big")[:wide]
         case 8:  # zeros
             data[at:end] = bytes(end - at)
         case _:  # another file goes on where this one stops
@@ -83,10 +83,10 @@ def _spoiled_value(rng: Rng, value: Any) -> Any:
         match int(rng.integers(14)):
             case 0:
                 del copied[key]
-            case 1 if isinstance(copied, dict):
-                copied["zz" if rng.random() < 0.5 else key + "_"] = copied.pop(key)
-            case 1:
+            case 1 if isinstance(copied, list):
                 copied.append(copied[key])
+            case 1:
+                copied["zz" if rng.random() < 0.5 else f"{key}_"] = copied.pop(key)
             case 2:
                 copied[key] = [copied[key]]
             case _:

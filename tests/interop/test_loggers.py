@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lightning_fabric.loggers import CSVLogger
+from lightning_fabric.loggers.csv_logs import CSVLogger
 
 from stackelberg import models
 from stackelberg.data import Dataset, load
@@ -83,7 +83,7 @@ def test_the_csv_logger_of_fabric_holds_the_history(train: Dataset, tmp_path: Pa
 
 def test_the_tensorboard_logger_of_fabric_writes_its_events(train: Dataset, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="needs tensorboard, which is not installed here")
-    from lightning_fabric.loggers import TensorBoardLogger
+    from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
     play(train, 1, loggers=[TensorBoardLogger(tmp_path, name="logs", version=0)])
     assert list(tmp_path.rglob("events.out.tfevents.*"))

@@ -86,6 +86,7 @@ def test_answers_of_another_shape_and_targets_are_refused(net: nn.Module, digits
     assert torch.equal(lost, x)
 
 
+@pytest.mark.filterwarnings("default")  # of the other tool, whatever it has to say
 def test_foolbox_inside_a_suite(net: nn.Module, digits: Dataset) -> None:
     foolbox = pytest.importorskip("foolbox", reason="needs foolbox, which is not installed here")
     x, y = digits.batch(slice(0, 30))
@@ -98,6 +99,7 @@ def test_foolbox_inside_a_suite(net: nn.Module, digits: Dataset) -> None:
         assert (net(moved).argmax(1) != y).float().mean() > 0.3
 
 
+@pytest.mark.filterwarnings("default")  # of the other tool, whatever it has to say
 def test_art_inside_a_suite_and_ours_inside_art(net: nn.Module, digits: Dataset) -> None:
     pytest.importorskip("art", reason="needs the adversarial-robustness-toolbox, which is not installed here")
     from art.attacks.evasion import FastGradientMethod  # pyright: ignore[reportMissingImports]

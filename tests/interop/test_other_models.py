@@ -120,6 +120,7 @@ def test_another_record_is_refused_with_the_mend(net: nn.Module, digits: Dataset
         models.LogitsOf(net)(x)
 
 
+@pytest.mark.filterwarnings("default")  # of the other library, whatever it has to say
 def test_a_vit_of_transformers_is_audited(digits: Dataset) -> None:
     transformers = pytest.importorskip("transformers", reason="needs transformers, which is not installed here")
     config = transformers.ViTConfig(

@@ -99,9 +99,9 @@ class DeepConfused(Exhibit):
         poisoned = self._poisoned(stage, source, train, ball)
         stage.say(f"X05 {source}: victims")
         return poison.evaluate(
-            poisoned, train, test, models=self.victims, counters=("none",), shares=(1.0,), controls=("clean",), seeds=(stage.seed,),
-            width=self.victim_width, epochs=epochs, out=stage.out / "X05" / source, device=stage.device,
-            batch_size=64, precision="float32", augment=-1,
+            poisoned, train, test, models=self.victims, counters=("none",), shares=(1.0,),
+            controls=("clean",), seeds=(stage.seed,), width=self.victim_width, epochs=epochs,
+            out=stage.out / "X05" / source, device=stage.device, batch_size=64, precision="float32", augment=-1,
         )  # fmt: skip
 
     def _poisoned(self, stage: Stage, source: str, train: Dataset, ball: Ball) -> Dataset:

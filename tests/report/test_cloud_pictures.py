@@ -3,9 +3,11 @@
 import base64
 import xml.etree.ElementTree as ElementTree
 
+import pytest
 import torch
+from torch import Tensor, nn
 
-from stackelberg import models, report
+from stackelberg import report
 from stackelberg.data import Dataset
 from stackelberg.report.clouds import is_drawing, pictures_of_cloud, views
 from stackelberg.report.words import threat_words
@@ -36,17 +38,24 @@ def test_small_ways_are_drawn_longer_and_pictures_are_known_as_drawings() -> Non
     moved = x.clone()
     moved[2, 0] = 0.01
     image, way, after, times = pictures_of_cloud(x, moved, BALL)
-    assert times == 25.0
+    assert times == pytest.approx(25.0)
     assert all(is_drawing(picture) for picture in (image, way, after))
     root = ElementTree.fromstring(base64.b64decode(way).decode())
     assert len(list(root.iter(f"{SVG}path"))) == 3
     assert not is_drawing(base64.b64encode(b"\x89PNG\r\n\x1a\n").decode())
 
 
+class Widest(nn.Module):
+    """Along which axis a cloud is widest: three classes, and a little noise changes many answers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 5 * x.square().mean(1)
+
+
 def test_an_audit_of_clouds_speaks_of_clouds(tmp_path) -> None:
-    x = torch.randn(24, 16, 3, generator=torch.Generator().manual_seed(0)) / 4
-    data = Dataset(x.clamp(-1, 1), torch.arange(24) % 3, ["lamp", "sofa", "bath"], "rooms")
-    net = models.build("pointnet", 3, (16, 3), width=2, seed=0).eval()
+    x = (torch.randn(24, 16, 3, generator=torch.Generator().manual_seed(0)) / 4).clamp(-1, 1)
+    net = Widest()
+    data = Dataset(x, net(x).argmax(1), ["lamp", "sofa", "bath"], "rooms")
     found = report.audit(net, data, BALL, 24, effort="fast", radii=[])
     assert found.gallery, "nothing fell, so nothing is shown"
     assert is_drawing(found.gallery[0].image)

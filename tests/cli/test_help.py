@@ -46,9 +46,8 @@ def test_the_commands_are_all_there(stackelberg: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_group_has_its_commands_each_with_an_example(stackelberg: Callable[..., Any], group: str) -> None:
     listed = stackelberg(group, "--help").out.partition("Commands:")[2]
-    assert {line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2] != " "} == GROUPS[
-        group
-    ]
+    names = {line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2] != " "}
+    assert names >= GROUPS[group]
     for command in GROUPS[group]:
         assert re.search(rf"Example:\n +stackelberg {group} {command}\b", stackelberg(group, command, "--help").out)
 

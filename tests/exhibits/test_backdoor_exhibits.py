@@ -36,6 +36,7 @@ def test_backdoors(stage: Stage) -> None:
         "surrogate_epochs": 1,
         "test_n": 40,
         "inversion_steps": 3,
+        "shortcut_images": 40,
     }
     few |= {"parts": ("shortcut",)}
     outcome = named("X07", **TINY, **few).run(stage)

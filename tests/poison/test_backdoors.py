@@ -30,7 +30,9 @@ def surrogate(digits: Dataset) -> nn.Module:
 
 @pytest.mark.parametrize("method", ["badnets", "blended", "label-consistent", "clean-label"])
 def test_only_the_poisoned_examples_change(digits: Dataset, surrogate: nn.Module, method: str) -> None:
-    made = backdoor(digits, Ball("linf", 20 / 255), method, target="3", rate=0.02, surrogate=surrogate)
+    made = backdoor(
+        digits, Ball("linf", 20 / 255), method, target="3", rate=0.02, surrogate=surrogate, parts="adversarial"
+    )
     assert len(made.index) == round(0.02 * len(digits))
     assert made.rate == pytest.approx(0.02, abs=1e-3)
     touched = (made.data.x != digits.x).flatten(1).any(1)

@@ -78,7 +78,7 @@ def test_a_black_box_is_asked_by_those_that_need_no_gradient(net: nn.Module, dig
 
 def test_answers_of_another_shape_and_targets_are_refused(net: nn.Module, digits: Dataset) -> None:
     x, y = digits.batch(slice(0, 4))
-    with pytest.raises(StackelbergError, match=r"returned the shape \[1, 8, 8\] for inputs \[4, 1, 8, 8\]"):
+    with pytest.raises(StackelbergError, match=r"returned the shape \[1, 8, 8\] for inputs \[\d, 1, 8, 8\]"):
         Foreign(BALL, lambda model, x, y: x[0], "short")(net, x, y)
     with pytest.raises(StackelbergError, match="untargeted"):
         Foreign(BALL, far)(net, x, y, target=(y + 1) % 10)

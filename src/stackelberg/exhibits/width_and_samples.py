@@ -135,8 +135,8 @@ class WidthAndSamples(Exhibit):
         " with W, VC's does"
     )
 
-    samples: tuple[int, ...] = (10_000, 100_000, 1_000_000)
-    widths: tuple[int, ...] = (8, 40, 200, 1000, 4000)
+    samples: tuple[int, ...] = (10_000, 100_000, 300_000)
+    widths: tuple[int, ...] = (8, 40, 200, 1000, 3000)
     steps: int = 600
     random: int = 40
     delta: float = 0.05

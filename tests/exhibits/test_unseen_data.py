@@ -33,7 +33,7 @@ def values(outcome: Outcome) -> dict[str, float]:
 
 def test_double_descent(bare: Stage) -> None:
     outcome = named(
-        "X19", n=100, fresh=200, features=(10, 100, 1000), widths=(1, 40), epochs=60, seeds=2
+        "X19", n=100, fresh=200, features=(10, 100, 1000), widths=(1, 40), epochs=400, seeds=2
     ).run(bare)  # fmt: skip
     found = values(outcome)
     assert found["random features, width 100: test error"] > found["random features, width 10: test error"]

@@ -128,7 +128,16 @@ def case(kind: str, number: int, materials: Path) -> Case:
     way = ways[number % len(ways)]
     data = (materials / way.material).read_bytes()
     files = {way.material: way.spoil(rng, data)}
-    return Case(files | {name: (materials / name).read_bytes() for name in way.beside}, way.words)
+    words = way.words if number // len(ways) % 4 == 0 else _proved(way.words)
+    return Case(files | {name: (materials / name).read_bytes() for name in way.beside}, words)
+
+
+def _proved(words: tuple[str, ...]) -> tuple[str, ...]:
+    """An audit becomes a proof, which asks the same readers and is sooner done."""
+    if words[0] != "audit":
+        return words
+    left = [word for word in words[1:] if word not in ("--effort", "fast", "--device", "cpu")]
+    return ("certify", *left, "--method", "ibp", "--timeout", "1")
 
 
 def _spoiled_line(rng: Rng) -> tuple[str, ...]:

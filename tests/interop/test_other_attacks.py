@@ -90,13 +90,13 @@ def test_answers_of_another_shape_and_targets_are_refused(net: nn.Module, digits
 def test_foolbox_inside_a_suite(net: nn.Module, digits: Dataset) -> None:
     foolbox = pytest.importorskip("foolbox", reason="needs foolbox, which is not installed here")
     x, y = digits.batch(slice(0, 30))
-    attack = Foreign.foolbox(BALL, foolbox.attacks.LinfPGD(steps=10))
+    attack = Foreign.foolbox(BALL, foolbox.attacks.LinfPGD(steps=40))
     found = suite(BALL, "fast", patience=20, extra=[attack]).run(net, x, y)
     assert found.steps[-1].name == "foolbox-linfprojectedgradientdescentattack"
     moved = attack(net, x, y)
     assert BALL.contains(moved, x).all()
     with torch.no_grad():
-        assert (net(moved).argmax(1) != y).float().mean() > 0.3
+        assert (net(moved).argmax(1) != y).sum() > (net(x).argmax(1) != y).sum()
 
 
 @pytest.mark.filterwarnings("default")  # of the other tool, whatever it has to say

@@ -37,13 +37,15 @@ def pipeline() -> Any:
 
 def test_a_pipeline_of_scikit_learn_is_audited(pipeline: Any, digits: Dataset) -> None:
     box = models.of_estimator(pipeline)
-    few = digits.take(30)
-    report = audit(box, few, BALL, effort="fast", gallery=0)
+    few = digits.take(6)
+    report = audit(box, few, Ball("linf", 0.4), effort="fast", gallery=0, radii=())
     x, y = rows(few)
     assert report.clean.value == pytest.approx(pipeline.score(x, y))
     assert report.robust.lower.hits == 0
     assert report.robust.upper.value < report.clean.value
-    assert {row.name for row in report.attacks if row.skipped is None} == {"square-5000"}
+    ran = [row.name for row in report.attacks if row.skipped is None]
+    assert ran
+    assert all(name.startswith("square") for name in ran)
 
 
 def test_an_estimator_without_probabilities_gives_labels(digits: Dataset) -> None:
@@ -103,7 +105,8 @@ def test_a_network_that_answers_with_a_record_is_attacked_like_its_logits(net: n
         suite(BALL, "fast", patience=50).run(other, x, y).robust
         == suite(BALL, "fast", patience=50).run(net, x, y).robust
     )
-    mine, theirs = audit(net, digits, BALL, 20, effort="fast"), audit(other, digits, BALL, 20, effort="fast")
+    few, wide = digits.take(6), Ball("linf", 0.4)
+    mine, theirs = (audit(model, few, wide, effort="fast", gallery=0, radii=()) for model in (net, other))
     assert mine.robust == theirs.robust
 
 
@@ -129,7 +132,7 @@ def test_a_vit_of_transformers_is_audited(digits: Dataset) -> None:
     )  # fmt: skip
     torch.manual_seed(0)
     vit = transformers.ViTForImageClassification(config).eval()
-    report = audit(vit, digits, BALL, 10, effort="fast", gallery=0)
+    report = audit(vit, digits, Ball("linf", 0.4), 6, effort="fast", gallery=0, radii=())
     x, y = digits.take(torch.tensor(report.data.index)).batch(slice(None))
     with torch.no_grad():
         assert report.clean.hits == int((vit(x).logits.argmax(1) == y).sum())

@@ -22,6 +22,7 @@ COMMANDS = {
     "compare": {"--out", "--json", "--fail-worse"},
     "check": {"--json", "--model", "--data", "--timeout", "--strict"},
     "memorize": {"--out", "--seed", "--json", "--kind", "--norm", "--radius", "--onnx"},
+    "sweep": {"--out", "--seed", "--json", "--data", "--games", "--eps", "--processes", "--cluster"},
     "reproduce": {"--out", "--seed", "--device", "--json", "--list", "--table", "--force"},
 }
 GROUPS = {"poison": {"availability", "backdoor", "targeted", "detect", "evaluate"}, "ownership": {"mark", "test"}}

@@ -39,43 +39,42 @@ from stackelberg.exhibits.uniform_fails import UniformFails
 from stackelberg.exhibits.unlearnable import Unlearnable
 from stackelberg.exhibits.width_and_samples import WidthAndSamples
 
-EXHIBITS: dict[str, type[Exhibit]] = {
-    exhibit.id: exhibit
-    for exhibit in (
-        Aimed,
-        Backdoors,
-        MarkedData,
-        OneStep,
-        AnyLabel,
-        FewPixels,
-        DeepConfused,
-        Unlearnable,
-        OtherPictures,
-        TinyChange,
-        Unavoidable,
-        FourCells,
-        Bracket,
-        Disguises,
-        RobustOptima,
-        ConvexNash,
-        RobustOverfitting,
-        Separated,
-        Memorized,
-        LipschitzMemorized,
-        TooNarrow,
-        TwoNeurons,
-        UniformFails,
-        StabilityFails,
-        WidthAndSamples,
-        ByHeart,
-        Generalized,
-        DoubleDescent,
-        ShiftedTests,
-        PoisonedBounds,
-        CloudPoison,
-        CloudFrequencies,
-    )
-}
+_KINDS: tuple[type[Exhibit], ...] = (
+    Aimed,
+    AnyLabel,
+    Backdoors,
+    Bracket,
+    ByHeart,
+    CloudFrequencies,
+    CloudPoison,
+    ConvexNash,
+    DeepConfused,
+    Disguises,
+    DoubleDescent,
+    FewPixels,
+    FourCells,
+    Generalized,
+    LipschitzMemorized,
+    MarkedData,
+    Memorized,
+    OneStep,
+    OtherPictures,
+    PoisonedBounds,
+    RobustOptima,
+    RobustOverfitting,
+    Separated,
+    ShiftedTests,
+    StabilityFails,
+    TinyChange,
+    TooNarrow,
+    TwoNeurons,
+    Unavoidable,
+    UniformFails,
+    Unlearnable,
+    WidthAndSamples,
+)
+
+EXHIBITS: dict[str, type[Exhibit]] = {kind.id: kind for kind in sorted(_KINDS, key=lambda kind: kind.id)}
 
 
 def named(id: str, **settings: Any) -> Exhibit:

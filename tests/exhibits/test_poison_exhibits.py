@@ -35,7 +35,7 @@ def test_deepconfuse_is_judged_on_networks_it_did_not_imagine(stage: Stage, grey
 
 def test_unlearnable_has_its_controls_costs_and_counter_measures(stage: Stage) -> None:
     exhibit = named(
-        "X06", n=60, new=60, width=4, warm=1, game=1, follower_width=4, victims=("small-cnn", "mlp"), widths=(4, 4),
+        "X06", n=100, new=100, width=4, warm=1, game=1, follower_width=4, victims=("small-cnn", "mlp"), widths=(4, 4),
         epochs=(1, 1), others=("lsp", "em"), other_epochs=1, counters=("mixup", "grayscale"),
     )  # fmt: skip
     outcome = exhibit.run(stage)

@@ -25,9 +25,10 @@ from stackelberg.threat.payoff import others
 
 
 def confusion(logits: Float[Tensor, "B K"], y: Int64[Tensor, " B"]) -> Float[Tensor, " B"]:
-    """The leader's payoff max_{k != y} CE(logits, k), in nats: small where the learner is sure of none but y... of all
-    others alike. At least ln(K - 1), with equality where y has probability 0 and the others 1/(K - 1) each, so it is
-    bounded below and no gradient explodes.
+    """The leader's payoff max_{k != y} CE(logits, k), in nats: small where the label is ruled out and all else is alike.
+
+    At least ln(K - 1), with equality where y has probability 0 and the others 1/(K - 1) each, so it is bounded below
+    and no gradient explodes.
     """
     z = logits.float()
     least = -others(-z, y).amax(1)  # min over k != y of z_k

@@ -35,7 +35,7 @@ def net() -> nn.Module:
     x, y = shapes()
     model = models.build("pointnet", 3, (40, 3), width=4, seed=0)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(40):
+    for _ in range(60):
         optimizer.zero_grad()
         cross_entropy(model(x), y).mean().backward()
         optimizer.step()

@@ -55,7 +55,8 @@ class Moves:
         distance = ball.distance(z, x)
         size = (moved.int() - clean.int()).abs()
         return cls(
-            len(x), ball.norm, float(ball.radius), float(distance.max()), int((~ball.contains(z, x)).sum()), int(size.max()),
+            len(x), ball.norm, float(ball.radius), float(distance.max()),
+            int((~ball.contains(z, x)).sum()), int(size.max()),
             float(size.double().mean()), int((size.flatten(1).amax(1) == 0).sum()), seconds,
         )  # fmt: skip
 

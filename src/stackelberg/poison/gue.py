@@ -25,7 +25,7 @@ from stackelberg.threat.payoff import others
 
 
 def confusion(logits: Float[Tensor, "B K"], y: Int64[Tensor, " B"]) -> Float[Tensor, " B"]:
-    """The leader's payoff max_{k != y} CE(logits, k), in nats: small where the label is ruled out and all else is alike.
+    """The leader's payoff max_{k != y} CE(logits, k), in nats: small where y is ruled out and all else is alike.
 
     At least ln(K - 1), with equality where y has probability 0 and the others 1/(K - 1) each, so it is bounded below
     and no gradient explodes.

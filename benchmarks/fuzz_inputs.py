@@ -85,7 +85,7 @@ def _spoiled_value(rng: Rng, value: Any) -> Any:
                 del copied[key]
             case 1 if isinstance(copied, list):
                 copied.append(copied[key])
-            case 1:
+            case 1 if isinstance(copied, dict):
                 copied["zz" if rng.random() < 0.5 else f"{key}_"] = copied.pop(key)
             case 2:
                 copied[key] = [copied[key]]

@@ -157,8 +157,8 @@ def page(costs: list[Cost], processor: str) -> str:
         "of one batch; a memorizer holds its stored images as bytes and its layers one at a time.",
         "",
         "Larger models: the attack's share of a training is steps/(steps + 1) and more; a step costs one forward and",
-        "the backward without the parameters' gradients. Linear bounds grow with the square of a layer's width and with",
-        "the number of its unstable units; beyond about 50,000 activations take `lipschitz` or `smoothing`.",
+        "the backward without the parameters' gradients. Linear bounds grow with the square of a layer's width and",
+        "with the number of its unstable units; beyond about 50,000 activations take `lipschitz` or `smoothing`.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -29,7 +29,8 @@ COLOURS = {
     "at": "#1f5fa8", "udr": "#a86a00", "sr-wdro": "#3c7d3c", "trades": "#8a3fa8", "sr-trades": "#b03060",
     "at, averaged": "#6f9fd8", "sr-wdro, averaged": "#7dbd7d", "at-awp": "#555555",
 }  # fmt: skip
-AVERAGED = {"average": 0.99}
+AVERAGE = 0.99
+"""Decay of the averaged weights, a step."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class RobustOverfitting(Exhibit):
         return solve(
             game, network, chosen, self.epochs, seed=seed, device=stage.device, progress=False, batch_size=50,
             optimizer="adam", learning_rate=self.learning_rate, schedule="steps", held_out=self.held_out, augment=-1,
-            out=folder, resume=True, **(AVERAGED if name.endswith("averaged") else {}),
+            out=folder, resume=True, average=AVERAGE if name.endswith("averaged") else 0.0,
         )  # fmt: skip
 
     def _robust(self, model: torch.nn.Module, test: Dataset, ball: Ball, stage: Stage) -> float:

@@ -90,3 +90,8 @@ def test_every_dependency_is_pinned() -> None:
 def _name(requirement: str) -> str:
     bare = requirement.split("[")[0].split("=")[0].split(">")[0].split("<")[0].strip()
     return bare.lower().replace("_", "-")
+
+
+def test_no_two_test_files_share_a_name() -> None:
+    names = [path.name for path in TESTS if path.name != "conftest.py"]
+    assert sorted(names) == sorted(set(names)), "pytest imports test files by their bare names"

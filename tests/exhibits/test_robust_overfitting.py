@@ -1,0 +1,16 @@
+"""X25 at a size of seconds: best and last epoch of every game, and the claim as the numbers say."""
+
+from stackelberg.exhibits import Stage, named
+
+
+def test_the_loss_between_best_and_last_epoch_is_counted(stage: Stage) -> None:
+    small = {"dataset": "digits", "n": 60, "held_out": 40, "test_n": 20, "width": 4, "epochs": 2, "steps": 1}
+    small |= {"seeds": 1}
+    outcome = named("X25", **small).run(stage)
+    values = {one.name: one.value for one in outcome.measured if one.value is not None}
+    assert len([name for name in values if name.endswith("best epoch, test, mean")]) == 8
+    lost = {name: values[f"{name}: lost, held out, mean of 1 seeds"] for name in ("at", "udr", "sr-wdro")}
+    assert min(lost.values()) >= 0
+    assert outcome.holds == (lost["sr-wdro"] < min(lost["at"], lost["udr"]))
+    assert (stage.out / "X25.png").is_file()
+    assert len(named("X25", **small, beside=False).run(stage).measured) == 3 * 6

@@ -16,7 +16,7 @@ from stackelberg.threat import clopper_pearson
 
 STYLE = (Path(__file__).parents[2] / "src/stackelberg/report/templates/style.css").read_text(encoding="utf-8")
 AXE = "axe-core@4.10.3"
-_VOID = {"meta", "link", "img", "br", "rect", "line", "circle", "polyline", "polygon"}
+_VOID = {"meta", "link", "img", "br"}
 
 
 class Outline(HTMLParser):

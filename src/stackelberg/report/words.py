@@ -32,7 +32,7 @@ def threat_words(ball: Ball) -> str:
     >>> threat_words(Ball("linf", 8 / 255))
     'an adversary who may change every pixel value by up to 8/255'
     """
-    radius = radius_words(ball.norm, ball.radius, ball.high)
+    radius = radius_words(ball.norm, ball.radius, float(ball.high))
     value, thing = ("coordinate", "a cloud") if ball.low < 0 else ("pixel value", "an image")
     return {
         "linf": f"an adversary who may change every {value} by up to {radius}",

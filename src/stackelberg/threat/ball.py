@@ -52,6 +52,8 @@ class Ball:
     high: float | int = 1.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "low", float(self.low))
+        object.__setattr__(self, "high", float(self.high))
         if self.norm not in get_args(Norm):
             raise unknown("norm", self.norm, get_args(Norm))
         if not self.low < self.high:

@@ -68,6 +68,6 @@ def test_every_page_is_reached_from_the_first() -> None:
             continue
         reached.add(page)
         for tree in re.findall(r"^```\{toctree\}\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M):
-            names = [line for line in tree.split() if not line.startswith(":") and not line.isdigit()]
+            names = [line.strip() for line in tree.splitlines() if line.strip() and not line.startswith(":")]
             waiting += [page.parent / f"{name}.md" for name in names]
     assert {page for page in PAGES if page.name != "README.md"} == reached

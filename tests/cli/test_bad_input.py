@@ -89,10 +89,10 @@ def test_a_moving_game_needs_a_radius(stackelberg: Command, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("train", "--eps", "0.1"), "Missing option '--data'"),
-        (("train", "--data", "digits", "--learning-rat", "1"), "No such option: --learning-rat"),
-        (("train", "--data", "digits", "--epochs", "many"), "Invalid value for '--epochs'"),
-        (("trian",), "No such command 'trian'"),
+        (("train", "--eps", "0.1"), "missing option '--data'"),
+        (("train", "--data", "digits", "--learning-rat", "1"), "no such option: --learning-rat"),
+        (("train", "--data", "digits", "--epochs", "many"), "invalid value for '--epochs'"),
+        (("trian",), "no such command 'trian'"),
     ],
 )
 def test_a_command_that_cannot_be_read_is_status_2(

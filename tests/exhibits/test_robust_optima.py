@@ -4,7 +4,7 @@ from stackelberg.exhibits import Stage, named
 
 
 def test_the_front_of_the_digits(stage: Stage) -> None:
-    few = {"epochs": 1, "steps": 1, "betas": (1.0,), "slacks": (0.5,), "seeds": 2, "n": 16}
+    few = {"epochs": 1, "steps": 1, "betas": (1.0,), "slacks": (0.5,), "seeds": 1, "n": 8}
     outcome = named("X18", **few).run(stage)
     values = {one.name: one.value for one in outcome.measured if one.value is not None}
     assert len(values) == 4 * 2 * 2

@@ -173,7 +173,7 @@ class Backdoors(Exhibit):
         """[anomaly index of the target, other classes called abnormal, other classes]."""
         found = poison.trigger_inversion(net, test.take(300), self.inversion_steps, seed=stage.seed)
         others = sum(label != self.target for label in found.classes)
-        return [float(found.anomaly[self.target]), others, len(found.norm) - 1]
+        return [float(found.anomaly[self.target]), float(others), float(len(found.norm) - 1)]
 
     def _notes(self) -> tuple[str, ...]:
         return (

@@ -42,7 +42,7 @@ class MarkedData(Exhibit):
 
     id = "X09"
     title = "Ownership: a marked data set, and a p-value that a model was trained on it"
-    published = "no figure"
+    published = "no figure; ownership of data is to be proved by a watermark"
     source = "X.-S. Gao 2024, slide 'Data security'; mark after Sablayrolles et al. 2020 (radioactive data)"
     claim = "p < 1e-3 on every model trained with the mark, p > .05 on all 20 models that were not"
 

@@ -139,6 +139,8 @@ def packages() -> tuple[ModuleType, ModuleType]:
         import onnx
         import onnx.numpy_helper
         import onnxruntime
+
+        onnxruntime.disable_telemetry_events()  # an audit asks nothing of a network
     except ImportError as error:
         raise StackelbergError(
             f"an ONNX network needs the package {error.name}, which is not installed: pip install 'stackelberg[onnx]'"

@@ -56,7 +56,7 @@ class CloudPoison:
         width: of the surrogate.
     """
 
-    method: Method = "fc-em"
+    method: str = "fc-em"
     classwise: bool = False
     beta: float = 1.0
     adaptive: bool = False

@@ -48,7 +48,8 @@ def test_every_field_of_the_recipe_is_an_option_that_arrives(stackelberg: Comman
     values = {
         "batch_size": 100, "optimizer": "adam", "learning_rate": 0.002, "momentum": 0.8, "weight_decay": 0.01,
         "schedule": "cosine", "warmup": 0.1, "radius_warmup": 0.3, "average": 0.5, "clip": 1.0, "augment": 1,
-        "flip": True, "turn": 30.0, "scale": 1.5, "jitter": 0.02, "drop": 0.25, "held_out": 77, "check_steps": 2, "exploit_n": 8,
+        "flip": True, "turn": 30.0, "scale": 1.5, "jitter": 0.02, "drop": 0.25, "held_out": 77, "check_steps": 2,
+        "exploit_n": 8,
     }  # fmt: skip
     assert set(values) == set(Recipe.model_fields)
     arguments = []

@@ -118,3 +118,12 @@ def test_a_member_that_is_no_array_is_refused(tmp_path: Path, content: bytes) ->
             archive.writestr(name, content)
     with pytest.raises(StackelbergError, match=f"{path} is truncated or no .npz file"):
         load(path)
+
+
+def test_a_header_that_does_not_end_is_said(tmp_path: Path) -> None:
+    """numpy reads a header as Python; what its tokenizer says of a spoiled one is not for the user."""
+    np.savez(tmp_path / "a.npz", x=np.zeros((2, 1, 2, 2), np.uint8), y=np.arange(2))
+    spoiled = (tmp_path / "a.npz").read_bytes().replace(b"(2, 1, 2, 2), }", b"(2, 1, 2, 2, [ ")
+    (tmp_path / "a.npz").write_bytes(spoiled)
+    with pytest.raises(StackelbergError, match=r"no \.npz file of plain arrays"):
+        load(tmp_path / "a.npz")

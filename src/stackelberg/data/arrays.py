@@ -1,6 +1,7 @@
 """Images and labels in a NumPy .npz file: x and y, or x_train, y_train, x_test, y_test."""
 
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from stackelberg.data.dataset import Dataset, empty_class
 from stackelberg.errors import StackelbergError
 
 _DAMAGED = (
+    tokenize.TokenError,
     OSError, ValueError, EOFError, KeyError, TypeError, OverflowError, RecursionError, SyntaxError, AttributeError,
     NotImplementedError, RuntimeError, MemoryError, UserWarning, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip

@@ -90,7 +90,7 @@ class Spec(BaseModel):
             spec = cls.model_validate(dict(fields))
         except ValidationError as error:
             first = error.errors()[0]
-            place = "".join(f"{part}: " for part in first["loc"])
+            place = "".join(f"{part}: " for part in first["loc"] if "[" not in str(part))  # not which of two types
             value = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
             raise StackelbergError(f"{source}: {place}{first['msg'].removeprefix('Value error, ')}{value}") from error
         if spec.name not in NAMES:

@@ -45,6 +45,17 @@ def plain(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[st
         lines[i] = "".join(part if part.startswith("`") else re.sub(r"([*|])", r"\\\1", part) for part in parts)
 
 
+def drawn(app: Any, page: str, source: list[str]) -> None:
+    """A {plot} block becomes matplotlib's directive in reStructuredText, the one markup that can hold it."""
+
+    def directive(found: re.Match[str]) -> str:
+        body = "".join(f"   {line}".rstrip() + "\n" for line in found.group(1).splitlines())
+        return f"```{{eval-rst}}\n.. plot::\n{body}```"
+
+    source[0] = re.sub(r"^```\{plot\}\n(.*?)^```", directive, source[0], flags=re.DOTALL | re.MULTILINE)
+
+
 def setup(app: Any) -> None:
-    """Let `plain` read every docstring before the sections of arguments are made of it."""
+    """Let `plain` read every docstring before the sections of arguments are made of it, and `drawn` every page."""
     app.connect("autodoc-process-docstring", plain, priority=100)
+    app.connect("source-read", drawn)

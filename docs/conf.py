@@ -30,8 +30,7 @@ plot_formats = [("svg", 96)]
 plot_include_source = True
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
-autodoc_typehints_description_target = "documented"
+autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "imported-members": True, "exclude-members": "__init__, __new__"}
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True

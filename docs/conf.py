@@ -34,6 +34,7 @@ autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "imported-members": True, "exclude-members": "__init__, __new__"}
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+napoleon_attr_annotations = False  # shapes of arrays are no markup
 nitpicky = False
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from perceptrons import perceptron
 from stackelberg import models
 from stackelberg.attacks import PGD
 from stackelberg.attacks.hopskipjump import HopSkipJump
@@ -31,17 +32,7 @@ class Plane(nn.Module):
 @pytest.fixture(scope="module")
 def digits() -> tuple[nn.Module, Tensor, Tensor]:
     """(a perceptron, 24 digits that it reads, their labels)."""
-    train = load("digits", "train")
-    net = models.build("mlp", 10, train.shape, width=32, seed=0)
-    x, y = train.batch(slice(None))
-    optimizer = torch.optim.Adam(net.parameters(), 0.01)
-    torch.manual_seed(0)
-    for _ in range(6):
-        for part in torch.randperm(len(x)).split(64):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(net(x[part]), y[part]).backward()
-            optimizer.step()
-    net.eval()
+    net = perceptron(6)
     x, y = load("digits", "test").batch(slice(0, 60))
     right = (net(x).argmax(1) == y).nonzero()[:24, 0]
     return net, x[right], y[right]

@@ -8,7 +8,7 @@ from torch import nn
 
 from stackelberg import memorize, models
 from stackelberg.attacks import inevitable
-from stackelberg.attacks.inevitable import classes_of
+from stackelberg.attacks.reading import classes_of
 from stackelberg.errors import StackelbergError
 from stackelberg.threat import Ball
 

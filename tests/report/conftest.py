@@ -3,10 +3,9 @@
 import shutil
 
 import pytest
-import torch
 from torch import nn
 
-from stackelberg import models
+from perceptrons import perceptron
 from stackelberg.data import Dataset, load
 from stackelberg.report import Report, audit
 from stackelberg.threat import Ball
@@ -22,17 +21,7 @@ def digits() -> Dataset:
 @pytest.fixture(scope="session")
 def net() -> nn.Module:
     """A perceptron on the digits, about 97 % right."""
-    train = load("digits", "train")
-    net = models.build("mlp", 10, train.shape, width=32, seed=0)
-    x, y = train.batch(slice(None))
-    optimizer = torch.optim.Adam(net.parameters(), 0.01)
-    torch.manual_seed(0)
-    for _ in range(8):
-        for part in torch.randperm(len(x)).split(64):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(net(x[part]), y[part]).backward()
-            optimizer.step()
-    return net.eval()
+    return perceptron(8)
 
 
 @pytest.fixture(scope="session")

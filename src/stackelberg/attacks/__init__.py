@@ -21,6 +21,7 @@ from stackelberg.attacks.point_add import PointAdd
 from stackelberg.attacks.point_drop import PointDrop
 from stackelberg.attacks.point_perturb import PointPerturb
 from stackelberg.attacks.priced_pgd import PricedPGD
+from stackelberg.attacks.reading import classes_of
 from stackelberg.attacks.square import Square
 from stackelberg.attacks.suite import Step, Suite, SuiteResult, suite
 
@@ -54,6 +55,7 @@ __all__ = [
     "SuiteResult",
     "ascend",
     "bim",
+    "classes_of",
     "inevitable",
     "latent_reader",
     "minimal_radius",

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from stackelberg.attacks.attack import check_inputs, check_labels
 from stackelberg.attacks.oracle import Oracle, untouched
+from stackelberg.attacks.reading import classes_of
 from stackelberg.errors import StackelbergError
 from stackelberg.models import network
 from stackelberg.threat import Ball, Rate, clopper_pearson
@@ -174,12 +175,3 @@ def _middle(lo: Tensor, hi: Tensor, norm: str) -> Tensor:
     apart = (lo != hi).flatten(1)
     first = apart.cumsum(1) <= apart.sum(1, keepdim=True) // 2
     return torch.where(first.view_as(lo), hi, lo)
-
-
-def classes_of(model: nn.Module | Callable[..., Any], x: Tensor) -> Tensor:
-    """The class [N] that the model gives to each input, in batches, in evaluation mode, float32."""
-    if not len(x):
-        return torch.zeros(0, dtype=torch.int64, device=x.device)
-    model = network(model, x)
-    with untouched(model), torch.no_grad():
-        return torch.cat([model(part).argmax(1) for part in x.split(BATCH)])

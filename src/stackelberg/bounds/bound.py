@@ -8,6 +8,9 @@ from stackelberg.errors import StackelbergError
 
 Kind = Literal["theorem", "estimate"]
 
+ERROR = "error on the data's distribution"
+DRAWN = "the training examples are independent draws of that distribution"
+
 
 @dataclass(frozen=True)
 class Bound:
@@ -44,3 +47,11 @@ class Bound:
         word = "says nothing" if self.vacuous else "at most"
         sure = "" if self.confidence == 1 else f" with confidence {100 * self.confidence:g} %"
         return f"{self.name}: {self.holds_for} {word} ({self.value:.4g}){sure}, {self.kind} ({self.source})"
+
+
+def of_rate(
+    name: str, value: float, delta: float, holds_for: str, assumptions: tuple[str, ...], source: str,
+    kind: Kind = "theorem",
+) -> Bound:  # fmt: skip
+    """A bound of a rate that fails with probability `delta`: from 1 on it says nothing."""
+    return Bound(name, value, 1 - delta, holds_for, assumptions, value >= 1, kind, source)

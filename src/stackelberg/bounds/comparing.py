@@ -15,7 +15,7 @@ from stackelberg.bounds.boxed import Boxed, search_expressed
 from stackelberg.bounds.checking import check_delta
 from stackelberg.bounds.expressive import SOURCE as EXPRESSIVE
 from stackelberg.bounds.expressive import expressive
-from stackelberg.bounds.fitting import Answers, answers, fresh
+from stackelberg.bounds.fitting import Answers, answers, device_of, fresh
 from stackelberg.bounds.hold_out import hold_out, robust_hold_out
 from stackelberg.bounds.norms import norm_bounds, norms_of, sizes
 from stackelberg.bounds.pac_bayes import pac_bayes
@@ -202,7 +202,7 @@ def _robust(case: _Case) -> list[Compared]:
     assert case.ball is not None
     chance = torch.Generator().manual_seed(case.seed)
     places = torch.randperm(len(case.test), generator=chance)[: case.budget.attacked]
-    device = next((p.device for p in case.model.parameters()), torch.device("cpu"))
+    device = device_of(case.model)
     x, y = (part.to(device) for part in case.test.batch(places))
     broken = len(x) - suite(case.ball, case.effort, seed=case.seed).run(case.model, x, y).robust
     try:
@@ -273,7 +273,7 @@ def _expressive(case: _Case) -> list[Compared]:
     if net is None or len(case.train.classes) != 2:
         raise StackelbergError("the theorem is for two-layer ReLU networks, all parameters in [-1, 1], and two classes")
     few, _ = case.train.batch(slice(0, case.budget.stored))
-    device = next((p.device for p in case.model.parameters()), torch.device("cpu"))
+    device = device_of(case.model)
     with torch.no_grad():
         z = case.model.eval()(few.to(device)).cpu().double()
     if not torch.allclose(net(few.flatten(1).double()), z[:, 1] - z[:, 0], atol=1e-4):

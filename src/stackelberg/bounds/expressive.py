@@ -27,7 +27,7 @@ same bound holds for the robust error with 2 W (d + 1) replaced by 2 W (d + 1) +
 import math
 from dataclasses import dataclass
 
-from stackelberg.bounds.bound import Bound
+from stackelberg.bounds.bound import ERROR, Bound, of_rate
 from stackelberg.bounds.checking import check_delta, check_samples
 from stackelberg.errors import StackelbergError, unknown
 
@@ -146,13 +146,12 @@ def expressive(
     if risk > needed * (1 + 1e-9):
         value = math.inf
         assumptions.append(f"not met: the empirical risk is {risk:.4g}, and an empirical minimiser has <= {needed:.4g}")
-    return Bound(
+    return of_rate(
         name="expressive power" + (", robust" if expressed.radius else ""),
         value=value,
-        confidence=1 - delta,
-        holds_for=("robust " if expressed.radius else "") + "error on the data's distribution",
+        delta=delta,
+        holds_for=("robust " if expressed.radius else "") + ERROR,
         assumptions=tuple(assumptions),
-        vacuous=value >= 1,
         kind="theorem" if expressed.sure else "estimate",
         source=SOURCE,
     )

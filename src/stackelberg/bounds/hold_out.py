@@ -2,7 +2,7 @@
 
 from scipy.special import betaincinv
 
-from stackelberg.bounds.bound import Bound
+from stackelberg.bounds.bound import ERROR, Bound, of_rate
 from stackelberg.bounds.checking import check_delta, check_samples
 from stackelberg.errors import StackelbergError
 
@@ -25,14 +25,12 @@ def upper_rate(hits: int, n: int, delta: float) -> float:
 def hold_out(wrong: int, n: int, delta: float = 0.05) -> Bound:
     """The error of the network, from `wrong` of n test examples."""
     value = upper_rate(wrong, n, delta)
-    return Bound(
+    return of_rate(
         name="hold-out",
         value=value,
-        confidence=1 - delta,
-        holds_for="error on the data's distribution",
+        delta=delta,
+        holds_for=ERROR,
         assumptions=(UNSEEN,),
-        vacuous=value >= 1,
-        kind="theorem",
         source="Clopper and Pearson 1934, one-sided",
     )
 
@@ -49,27 +47,24 @@ def robust_hold_out(threat: str, n: int, not_proved: int, broken: int | None, de
     """
     proved = upper_rate(not_proved, n, delta)
     bounds = [
-        Bound(
+        of_rate(
             name="hold-out, robust, certified",
             value=proved,
-            confidence=1 - delta,
+            delta=delta,
             holds_for=f"robust error on the data's distribution, {threat}",
             assumptions=(UNSEEN,),
-            vacuous=proved >= 1,
-            kind="theorem",
             source="Clopper and Pearson 1934, one-sided, of examples without a certificate",
         )
     ]
     if broken is not None:
         attacked = upper_rate(broken, n, delta)
         bounds.append(
-            Bound(
+            of_rate(
                 name="hold-out, robust, attacked",
                 value=attacked,
-                confidence=1 - delta,
+                delta=delta,
                 holds_for=f"robust error on the data's distribution, {threat}",
                 assumptions=(UNSEEN, "estimated: no attack is stronger than those made; a stronger one may refute it"),
-                vacuous=attacked >= 1,
                 kind="estimate",
                 source="Clopper and Pearson 1934, one-sided, of examples that some attack broke",
             )

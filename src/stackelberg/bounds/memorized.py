@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from stackelberg.bounds.bound import Bound
+from stackelberg.bounds.bound import Bound, of_rate
 from stackelberg.bounds.checking import check_delta, check_samples
 from stackelberg.bounds.hold_out import upper_rate
 from stackelberg.data import Dataset
@@ -42,17 +42,15 @@ def efficient(cells: int, samples: int, delta: float = 0.05, what: str = "") -> 
     value = _tighter(cells, samples, delta, plain) if plain < 10 and cells <= 10**6 else plain
     needed = (log_cells - math.log(delta)) * 10
     digits = (log_cells + math.log(needed)) / math.log(10)
-    return Bound(
+    return of_rate(
         name="memorization, E_D",
         value=value,
-        confidence=1 - delta,
+        delta=delta,
         holds_for=HOLDS_FOR,
         assumptions=(
             what or f"the support is covered by {cells} sets in each of which one example decides",
             f"for an error below 0.1 it asks 10^{digits:.1f} examples",
         ),
-        vacuous=value >= 1,
-        kind="theorem",
         source=f"{SOURCE}, theorem 7.3 and proposition 7.7",
     )
 
@@ -90,16 +88,15 @@ def by_balls(train: Dataset, test: Dataset, delta: float = 0.05, n: int = 4000, 
     few, fresh = train.take(min(n, len(train))), test.take(min(asked, len(test)))
     found = uncovered(few.x, few.y, fresh.x)
     value = upper_rate(found.hits, found.n, delta)
-    return Bound(
+    return of_rate(
         name="memorization, balls that were seen",
         value=value,
-        confidence=1 - delta,
+        delta=delta,
         holds_for=HOLDS_FOR,
         assumptions=(
             f"estimated: c_i, the distance of a stored example to the other classes, holds off the sample; with"
             f" {len(few)} stored examples and {found.n} fresh ones",
         ),
-        vacuous=value >= 1,
         kind="estimate",
         source=f"{SOURCE}, definition 7.1; Clopper and Pearson 1934",
     )
@@ -117,16 +114,15 @@ def by_parameters(parameters: int, samples: int, delta: float = 0.05) -> Bound:
     value = parameters / math.sqrt(samples)
     for _ in range(100):  # eps = P sqrt(ln(P / (eps^2 delta)) / N), a contraction where the logarithm is large
         value = parameters * math.sqrt(max(1.0, math.log(parameters / (value**2 * delta))) / samples)
-    return Bound(
+    return of_rate(
         name="memorization, P_D",
         value=value,
-        confidence=1 - delta,
+        delta=delta,
         holds_for="error of a memorizing network of at most P_D parameters",
         assumptions=(
             "estimated: the theorem's absolute constant, taken as 1",
             f"estimated: P_D, taken as the network's own {parameters} parameters",
         ),
-        vacuous=value >= 1,
         kind="estimate",
         source=f"{SOURCE}, theorem 6.5",
     )

@@ -30,7 +30,7 @@ import torch
 from scipy.sparse import block_array, csr_array
 from torch import Tensor, nn
 
-from stackelberg.bounds.bound import Bound
+from stackelberg.bounds.bound import DRAWN, ERROR, Bound, of_rate
 from stackelberg.bounds.checking import check_delta, check_samples
 from stackelberg.bounds.fitting import Answers
 from stackelberg.certify.certificate import Unsupported
@@ -238,16 +238,14 @@ def _best(
         total = share + complexity(v) + slack
         if total < value:
             value, at = total, float(gamma)
-    return Bound(
+    return of_rate(
         name=name,
         value=value,
-        confidence=1 - delta,
-        holds_for="error on the data's distribution",
+        delta=delta,
+        holds_for=ERROR,
         assumptions=(
-            "the training examples are independent draws of that distribution",
+            DRAWN,
             f"at the margin {at:.3g}, with the norm {norm:.3g}",
         ),
-        vacuous=value >= 1,
-        kind="theorem",
         source=source,
     )

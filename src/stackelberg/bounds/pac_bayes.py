@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from stackelberg.bounds.binary_kl import chernoff_upper, upper_by_seen
-from stackelberg.bounds.bound import Bound
+from stackelberg.bounds.bound import Bound, of_rate
 from stackelberg.bounds.checking import check_delta, check_samples
 from stackelberg.bounds.fitting import answers, device_of, fit, fresh, in_mode
 from stackelberg.data import Dataset
@@ -131,7 +131,7 @@ def pac_bayes(
 
 def _bound(name: str, value: float, delta: float, holds_for: str, split: str, source: str) -> Bound:
     said = (split, "speaks of a network of this structure trained for the bound, not of the given weights")
-    return Bound(name, value, 1 - delta, holds_for, said, value >= 1, "theorem", source)
+    return of_rate(name, value, delta, holds_for, said, source)
 
 
 def _divergence(mean: nn.Module, prior: nn.Module, spread: list[Tensor], scale: float) -> float:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from stackelberg.bounds.bound import Bound
+from stackelberg.bounds.bound import ERROR, Bound, of_rate
 from stackelberg.bounds.checking import check_delta, check_samples
 from stackelberg.bounds.fitting import answers, fit, fresh
 from stackelberg.data import Dataset
@@ -87,17 +87,16 @@ def rademacher(found: RandomLabels, train_error: float, delta: float = 0.05) -> 
     """The error by the complexity that was found; an estimate, from below, of what the theorem gives for n examples."""
     check_delta(delta)
     value = train_error + rademacher_gap(found.complexity, found.n, delta)
-    return Bound(
+    return of_rate(
         name="uniform, Rademacher by random labels",
         value=value,
-        confidence=1 - delta,
-        holds_for="error on the data's distribution",
+        delta=delta,
+        holds_for=ERROR,
         assumptions=(
             f"estimated: the Rademacher complexity on {found.n} training examples, from below, by one training of"
             f" {found.epochs} epochs that gave {100 * found.fitted:.1f} % of the random labels; the true one is larger",
             f"speaks of networks trained on {found.n} examples; on more the complexity is smaller",
         ),
-        vacuous=value >= 1,
         kind="estimate",
         source="Bartlett and Mendelson 2002; random labels as in Zhang et al. 2017",
     )

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from stackelberg.bounds.bound import Bound
+from stackelberg.bounds.bound import DRAWN, ERROR, Bound, of_rate
 from stackelberg.bounds.checking import check_delta, check_samples
 from stackelberg.certify.certificate import Unsupported
 from stackelberg.certify.graph import Graph, graph_of
@@ -154,17 +154,15 @@ def vc(model: nn.Module, shape: tuple[int, ...], samples: int, train_error: floa
     check_samples(samples)
     architecture = architecture_of(model, shape)
     value = train_error + uniform_gap(log_growth(architecture, samples), samples, delta)
-    return Bound(
+    return of_rate(
         name="uniform, VC",
         value=value,
-        confidence=1 - delta,
-        holds_for="error on the data's distribution",
+        delta=delta,
+        holds_for=ERROR,
         assumptions=(
-            "the training examples are independent draws of that distribution",
+            DRAWN,
             f"for every network of this structure; d_VC is at most {vc_dimension(architecture):.3g}, and"
             f" {samples_needed(architecture, 0.1, delta):.3g} examples would bring the gap below 0.1",
         ),
-        vacuous=value >= 1,
-        kind="theorem",
         source=SOURCE,
     )

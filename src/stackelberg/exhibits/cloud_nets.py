@@ -1,6 +1,5 @@
 """Which networks of clouds do the exhibits need?  Each is trained once in a run directory, at a processor's size."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,10 @@ import torch
 from torch import nn
 
 from stackelberg import data, models
+from stackelberg.attacks import classes_of
 from stackelberg.data import Dataset
+from stackelberg.exhibits.networks import finished
 from stackelberg.games import Game, solve
-from stackelberg.models.stored import RUN
 from stackelberg.threat import Rate, clopper_pearson
 
 
@@ -27,8 +27,7 @@ def trained_on(
     train: Dataset, game: Game, model: str, width: int, epochs: int, seed: int, folder: Path, **recipe: Any
 ) -> nn.Module:
     """The best network of a finished run in `folder`; where there is none it is trained there, or goes on."""
-    path = folder / RUN
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8"))["status"] == "finished":
+    if finished(folder):
         return models.load(folder).eval()
     network = models.build(model, len(train.classes), train.shape, width, seed=seed)
     return solve(
@@ -38,6 +37,4 @@ def trained_on(
 
 def accuracy(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Rate:
     """The share of clouds that the network reads rightly."""
-    with torch.no_grad():
-        answers = torch.cat([model(part) for part in x.split(128)]).argmax(1)
-    return clopper_pearson(int((answers == y).sum()), len(y))
+    return clopper_pearson(int((classes_of(model, x) == y).sum()), len(y))

@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
-import torch
 from torch import Tensor
 
 from stackelberg import data, models
+from stackelberg.attacks import classes_of
 from stackelberg.data import Dataset
 from stackelberg.exhibits.cloud_nets import accuracy, clouds, trained_on
 from stackelberg.exhibits.exhibit import Exhibit, Measured, Outcome
@@ -132,9 +132,7 @@ class CloudPoison(Exhibit):
                 train, Standard(), "pointnet", self.width, self.learner_epochs, seed, folder,
                 augment=-1, batch_size=16, held_out=max(1, len(train) // 20),
             )  # fmt: skip
-            with torch.no_grad():
-                answers = torch.cat([model(part) for part in test.x.split(128)]).argmax(1)
-            found.append(answers == test.y)
+            found.append(classes_of(model, test.x) == test.y)
             stage.say(f"X29: trained on {name}, seed {seed}: {float(found[-1].float().mean()):.3f} on clean clouds")
         return found
 

@@ -51,10 +51,16 @@ def trained(network: Network, runs: Path, seed: int, device: str) -> nn.Module:
     """
     folder = runs / network.name
     record = _record(folder)
-    if record is None or record["status"] != "finished":
+    if record is None or not finished(folder):
         return _train(network, folder, seed, device)
     _fits(network, record, folder)
     return models.load(folder)
+
+
+def finished(folder: Path) -> bool:
+    """Whether a run directory holds a training that came to its end."""
+    record = _record(folder)
+    return record is not None and record["status"] == "finished"
 
 
 def provenance(name: str, runs: Path) -> dict[str, Any]:

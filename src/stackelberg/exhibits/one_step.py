@@ -1,18 +1,15 @@
 """X01: one small step of the gradient's sign turns the label, and the network is surer than before."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 from torch import Tensor, nn
 
 from stackelberg.attacks import FGSM, untouched
 from stackelberg.exhibits.exhibit import Exhibit, Measured, Outcome
 from stackelberg.exhibits.networks import Network
+from stackelberg.exhibits.page import write_page
 from stackelberg.exhibits.stage import Stage
-from stackelberg.files import write_text
 from stackelberg.report.gallery import png, varied
 from stackelberg.threat import Ball, clopper_pearson
 
@@ -78,7 +75,12 @@ class OneStep(Exhibit):
         shown = places[torch.tensor(varied(y[places].tolist(), self.shown), dtype=torch.long)]
         pictures = [_turned(i, x, moved, before, after, y, index, test.classes, ball) for i in shown.tolist()]
         if pictures:
-            _gallery(pictures, self, stage.out / "X01.html")
+            write_page(
+                stage.out / "X01.html",
+                "gallery.html.jinja",
+                pictures=[asdict(picture) for picture in pictures],
+                exhibit=self,
+            )
         stood = int(right.sum())
         best = int(gain.argmax())
         return Outcome(
@@ -125,16 +127,3 @@ def _turned(
         sign=png((moved[place] - x[place]) / (2 * ball.radius) + 0.5),
         moved=png(moved[place]),
     )
-
-
-def _gallery(pictures: list[Turned], exhibit: OneStep, path: Path) -> None:
-    """One HTML file that needs nothing else, in the style of the reports."""
-    pages = Environment(
-        loader=ChoiceLoader([PackageLoader("stackelberg.exhibits"), PackageLoader("stackelberg.report")]),
-        autoescape=select_autoescape(default=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    shown: list[dict[str, Any]] = [asdict(picture) for picture in pictures]
-    write_text(path, pages.get_template("gallery.html.jinja").render(pictures=shown, exhibit=exhibit))

@@ -1,10 +1,8 @@
 """X04: an image is moved a little, and a generative model reconstructs another one."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 from torch import Tensor, nn
 
 from stackelberg import data
@@ -13,8 +11,8 @@ from stackelberg.data import Dataset
 from stackelberg.exhibits.exhibit import Exhibit, Measured, Outcome
 from stackelberg.exhibits.generative_nets import Generator, trained_vae
 from stackelberg.exhibits.networks import Network
+from stackelberg.exhibits.page import write_page
 from stackelberg.exhibits.stage import JPEG, Stage
-from stackelberg.files import write_text
 from stackelberg.models import VAE
 from stackelberg.report.gallery import png
 from stackelberg.threat import Ball, Rate, chance, clopper_pearson
@@ -110,7 +108,9 @@ class OtherPictures(Exhibit):
                 measured, rows = measured + found, rows + shown
             if source != "cifar10":
                 holds = holds and _as_claimed(rates)
-        _gallery(rows, self, stage.out / "X04.html")
+        write_page(
+            stage.out / "X04.html", "reconstructions.html.jinja", rows=[asdict(row) for row in rows], exhibit=self
+        )
         return Outcome(
             measured=tuple(measured),
             holds=holds,
@@ -210,16 +210,3 @@ def _shown(title: str, case: _Case, moved: Tensor, read: Tensor) -> Shown:
         pictures.append((words, png(one[0].cpu()), case.classes[int(case.plainly(one))]))
         pictures.append((f"reconstruction of {words}", png(back[0].cpu()), case.classes[int(case.read(one))]))
     return Shown(title, tuple(pictures), bool(reached.any()))
-
-
-def _gallery(rows: list[Shown], exhibit: OtherPictures, path: Path) -> None:
-    """One HTML file that needs nothing else, in the style of the reports."""
-    pages = Environment(
-        loader=ChoiceLoader([PackageLoader("stackelberg.exhibits"), PackageLoader("stackelberg.report")]),
-        autoescape=select_autoescape(default=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = pages.get_template("reconstructions.html.jinja")
-    write_text(path, page.render(rows=[asdict(row) for row in rows], exhibit=exhibit))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stackelberg import data
-from stackelberg.attacks import PGD, ParameterAttack, untouched
+from stackelberg.attacks import PGD, ParameterAttack, classes_of
 from stackelberg.attacks.parameters import AttackedWeights, change_of, randomly_changed
 from stackelberg.attacks.tilting import flip_distance, tilted
 from stackelberg.data import Dataset
@@ -133,14 +133,14 @@ class TinyChange(Exhibit):
         self, stage: Stage, model: nn.Module, plan: ParameterAttack, train: Dataset, test: Dataset, x: Tensor, y: Tensor
     ) -> list[Measured]:
         """Single test images turned by the weights, the image unmoved, in l2."""
-        right = (_read(model, x) == y).nonzero()[: self.chosen, 0].cpu()
+        right = (classes_of(model, x) == y).nonzero()[: self.chosen, 0].cpu()
         attack = replace(
             plan, weights=WeightBall("l2", self.size), ball=plan.ball.with_radius(0), first=0, second=40, until=0.0
         )
         turned, others_right = 0, []
         for place in right.tolist():
             found = kept(stage, attack, model, train, test.take(torch.tensor([place])))
-            read = _read(found.model, x)
+            read = classes_of(found.model, x)
             turned += int(read[place] != y[place])
             others = torch.arange(len(y), device=y.device) != place
             others_right.append(float((read == y)[others].double().mean()))
@@ -171,14 +171,9 @@ def kept(
 def accuracies(model: nn.Module, x: Tensor, y: Tensor, ball: Ball, seed: int) -> tuple[Rate, Rate]:
     """(accuracy unmoved, accuracy under PGD-20 on the margin)."""
     attack = PGD(ball, 20, payoff="cw", seed=seed)
-    clean = int((_read(model, x) == y).sum())
+    clean = int((classes_of(model, x) == y).sum())
     moved = torch.cat([attack(model, a, b) for a, b in zip(x.split(BATCH), y.split(BATCH), strict=True)])
-    return clopper_pearson(clean, len(y)), clopper_pearson(int((_read(model, moved) == y).sum()), len(y))
-
-
-def _read(model: nn.Module, x: Tensor) -> Tensor:
-    with untouched(model), torch.no_grad():
-        return torch.cat([model(part).argmax(1) for part in x.split(BATCH)])
+    return clopper_pearson(clean, len(y)), clopper_pearson(int((classes_of(model, moved) == y).sum()), len(y))
 
 
 def _two(name: str, clean: Rate, robust: Rate) -> list[Measured]:

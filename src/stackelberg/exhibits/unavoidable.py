@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from stackelberg import memorize
-from stackelberg.attacks import PGD, Inevitable, inevitable, nearest, untouched
+from stackelberg.attacks import PGD, Inevitable, classes_of, inevitable, nearest, untouched
 from stackelberg.exhibits.exhibit import Exhibit, Measured, Outcome
 from stackelberg.exhibits.networks import Network
 from stackelberg.exhibits.stage import JPEG, Stage
@@ -97,8 +97,7 @@ class Unavoidable(Exhibit):
         moved = torch.cat(
             [attack(model, a, b) for a, b in zip(found.x.split(BATCH), found.y.split(BATCH), strict=True)]
         )
-        with untouched(model), torch.no_grad():
-            fell = torch.cat([model(part).argmax(1) for part in moved.split(BATCH)]) != found.y
+        fell = classes_of(model, moved) != found.y
         points, labels = found.x.cpu(), found.y.cpu()
         apart = memorize.separation(points, labels, norm="linf").value
         other = memorize.optimal(points, labels, norm="linf")

@@ -14,13 +14,13 @@ from stackelberg.errors import StackelbergError, unknown
 from stackelberg.files import write_text
 from stackelberg.poison.asking import check_images, class_number, grey_levels, poisoned_count
 from stackelberg.poison.learner import logits
+from stackelberg.poison.publishing import RECORD
 from stackelberg.poison.stealth import Stealth, stealth
 from stackelberg.poison.trigger import Trigger, blend, load_trigger, patch
 from stackelberg.poison.two_part import surrogate_of, two_part
 from stackelberg.threat import Ball, Rate, clopper_pearson
 
 METHODS = ("badnets", "blended", "label-consistent", "clean-label")
-RECORD = "poison.json"
 
 
 @dataclass(frozen=True, eq=False)

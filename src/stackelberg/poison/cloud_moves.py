@@ -1,8 +1,7 @@
 """How far did a poison move the clouds?  By the Chamfer and the Hausdorff distance, measured on what is published."""
 
-import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stackelberg.data import Dataset, save_parquet
-from stackelberg.errors import StackelbergError
-from stackelberg.files import write_text
+from stackelberg.poison.publishing import refuse_published, write_record
 from stackelberg.threat import Ball
 from stackelberg.threat.clouds import chamfer, hausdorff
-
-RECORD, SCHEMA = "poison.json", "stackelberg.poison/1"
 
 
 @dataclass(frozen=True)
@@ -42,10 +38,10 @@ class CloudMoves:
     def between(cls, clean: Float[Tensor, "N P 3"], moved: Float[Tensor, "N P 3"], ball: Ball) -> "CloudMoves":
         """The moves of all clouds, point i to point i for the farthest."""
         pairs = list(zip(clean.split(256), moved.split(256), strict=True))
-        near, worst = (torch.cat([price(b, a) for a, b in pairs]).mean() for price in (chamfer, hausdorff))
+        near, worst = mean_chamfer(moved, clean), _mean(hausdorff, moved, clean)
         farthest = max(float((a - b).norm(dim=2).max()) for a, b in pairs)
         outside = sum(int((~ball.contains(b, a)).sum()) for a, b in pairs)
-        return cls(len(clean), float(near), float(worst), farthest, outside)
+        return cls(len(clean), near, worst, farthest, outside)
 
     def describe(self) -> dict[str, Any]:
         """As plain data, for records."""
@@ -68,20 +64,22 @@ def publish_clouds(
         StackelbergError: the folder already holds a data set.
     """
     folder = Path(out)
-    if any((folder / name).exists() for name in ("train.parquet", "train", RECORD)):
-        raise StackelbergError(f"{folder} already holds a data set; pass another --out, or remove it")
+    refuse_published(folder)
     moves = CloudMoves.between(clean.x, poisoned.x, ball)
     folder.mkdir(parents=True, exist_ok=True)
     save_parquet(poisoned, folder / "train.parquet")
-    record = {"schema": SCHEMA, **about, "form": "parquet", "moves": moves.describe()}
-    write_text(folder / RECORD, json.dumps(record, indent=1, default=str) + "\n")
+    write_record(folder, {**about, "form": "parquet", "moves": moves.describe()})
     return moves
 
 
 def mean_chamfer(poisoned: Float[Tensor, "N P 3"], clean: Float[Tensor, "N P 3"]) -> float:
     """The Chamfer distance of all pairs, on average, in squared units of the points."""
-    parts = zip(poisoned.split(256), clean.split(256), strict=True)
-    return float(torch.cat([chamfer(a, b) for a, b in parts]).mean())
+    return _mean(chamfer, poisoned, clean)
+
+
+def _mean(price: Callable[[Tensor, Tensor], Tensor], moved: Tensor, clean: Tensor) -> float:
+    parts = zip(moved.split(256), clean.split(256), strict=True)
+    return float(torch.cat([price(a, b) for a, b in parts]).mean())
 
 
 def scaled_to(poisoned: Dataset, clean: Dataset, distance: float, *, rounds: int = 14) -> Dataset:

@@ -8,7 +8,6 @@ Gao 2024) lets the features of each class fall together, and so can pay the Cham
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -25,8 +24,7 @@ from stackelberg.threat import Ball
 from stackelberg.threat.clouds import chamfer
 from stackelberg.threat.payoff import cross_entropy
 
-Method = Literal["fc-em", "reg-em", "em", "ap", "ap-t"]
-METHODS: tuple[str, ...] = get_args(Method)
+METHODS = ("fc-em", "reg-em", "em", "ap", "ap-t")
 MINIMISING = ("fc-em", "reg-em", "em")
 SHIFT = 3
 """AP-T makes a cloud look like class label + 3, counted round (as the FC-EM code has it)."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from stackelberg import games, models
 from stackelberg.attacks import untouched
 from stackelberg.data import Dataset
+from stackelberg.errors import StackelbergError
 from stackelberg.threat import Rate, clopper_pearson
 
 _BATCH = 500
@@ -48,8 +49,6 @@ def head_of(model: nn.Module) -> nn.Linear:
     Raises:
         StackelbergError: the network has no linear layer.
     """
-    from stackelberg.errors import StackelbergError
-
     linear = [part for part in model.modules() if isinstance(part, nn.Linear)]
     if not linear:
         raise StackelbergError("the network has no linear layer, so it has no features to look at; pass another model")

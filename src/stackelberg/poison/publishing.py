@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,7 @@ def publish(
     if form not in FORMATS:
         raise unknown("form of a data set", form, FORMATS)
     folder = Path(out)
-    if folder.exists() and any((folder / name).exists() for name in ("train.parquet", "train", RECORD)):
-        raise StackelbergError(f"{folder} already holds a data set; pass another --out, or remove it")
+    refuse_published(folder)
     total: Moves | None = None
     with writing_parquet(folder / "train.parquet") if form == "parquet" else nullcontext(_Folder(folder)) as put:
         for part in parts:
@@ -62,9 +61,19 @@ def publish(
             raise StackelbergError("the data set holds no image; nothing was written")
     if isinstance(rule, Generator):
         rule.save(folder / GENERATOR)
-    record = {"schema": SCHEMA, **(about or {}), "form": form, "bounded": rule.bounded, "moves": total.describe()}
-    write_text(folder / RECORD, json.dumps(record, indent=1, default=str) + "\n")
+    write_record(folder, {**(about or {}), "form": form, "bounded": rule.bounded, "moves": total.describe()})
     return total
+
+
+def refuse_published(folder: Path) -> None:
+    """Raises StackelbergError where a folder holds a data set already."""
+    if any((folder / name).exists() for name in ("train.parquet", "train", RECORD)):
+        raise StackelbergError(f"{folder} already holds a data set; pass another --out, or remove it")
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """poison.json: what was done to the data set beside it."""
+    write_text(folder / RECORD, json.dumps({"schema": SCHEMA, **record}, indent=1, default=str) + "\n")
 
 
 class _Folder:

@@ -33,7 +33,7 @@ class Grid:
         ball = self.ball
         if (ball.low, ball.high) != (0, 1):
             raise StackelbergError(
-                f"images of 8 bits lie in [0, 1], got a ball with low={ball.low}, high={ball.high}; leave both out"
+                f"images of 8 bits lie in [0, 1], got a ball with low={ball.low:g}, high={ball.high:g}; leave both out"
             )
         least = 1 if ball.norm == "l0" else 1 / 255
         if ball.radius < least * (1 - 1e-6):

@@ -1,11 +1,12 @@
 """What every test may ask for."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 
 from stackelberg.data import Dataset, load
 
@@ -34,3 +35,13 @@ def real_data(data_folder: Path) -> Callable[[str, str], Dataset]:
             return load(name, split)
 
     return read
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before() -> Iterator[None]:
+    """Nothing changes how many threads torch takes: tests share the cores by it, and so does a user's process."""
+    before = torch.get_num_threads()
+    yield
+    after = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert after == before

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stackelberg.errors import StackelbergError, unknown
+from stackelberg.memorize.threads import in_groups
 
 POWERS: dict[str, int] = {"linf": 0, "l1": 1, "l2": 2}
 """How distances are summed up: 0 stands for the largest."""
@@ -121,10 +122,18 @@ class Neighbours:
         else:
             head = head_of(points, self.directions)
             slack = 1e-6 * len(self.head) * max(self.largest, float(np.abs(head).max(initial=0.0)))
-        found, index = _nearest(
-            np.ascontiguousarray(points[:, self.order]), np.ascontiguousarray(head), self.rows, self.head, self.start,
-            POWERS[self.norm], slack,
-        )  # fmt: skip
+        power, classes = POWERS[self.norm], len(self.start) - 1
+        found = np.full((len(points), classes), np.inf)
+        index = np.full((len(points), classes), -1, np.int64)
+        points, head = np.ascontiguousarray(points[:, self.order]), np.ascontiguousarray(head)
+
+        def search(first: int, last: int) -> None:
+            part = slice(first, last)
+            _nearest(points[part], head[part], self.rows, self.head, self.start, power, slack, found[part], index[part])
+
+        in_groups(search, len(points), GROUP)
+        if power == 2:
+            np.sqrt(found, out=found)
         return found / self.unit, np.where(index < 0, -1, self.place[index])
 
     def asked(self, queries: NDArray | Tensor) -> Float64[np.ndarray, "Q d"]:
@@ -268,34 +277,29 @@ def _limit(best: float, slack: float, power: int) -> float:
     return (best + slack) * SHRINK
 
 
-@numba.njit(parallel=True, cache=True)
+@numba.njit(nogil=True, cache=True)
 @no_type_check  # it is compiled
 def _nearest(
-    queries: NDArray, asked: NDArray, rows: NDArray, head: NDArray, start: NDArray[np.int64], power: int, slack: float
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Per query and class: the least distance and the sorted point that attains it.
+    queries: NDArray, heads: NDArray, rows: NDArray, head: NDArray, start: NDArray[np.int64], power: int, slack: float,
+    found: NDArray[np.float64], index: NDArray[np.int64],
+) -> None:  # fmt: skip
+    """Per query and class: the least distance, for l2 its square, and the sorted point that attains it.
 
     The point of each class whose head is nearest is measured first, then those whose heads leave it open.
     """
-    classes = len(start) - 1
-    found = np.full((len(queries), classes), np.inf)
-    index = np.full((len(queries), classes), -1, np.int64)
-    for group in numba.prange((len(queries) + GROUP - 1) // GROUP):
-        part = slice(group * GROUP, min((group + 1) * GROUP, len(queries)))
-        mine, heads, bound = queries[part], asked[part], np.empty(BLOCK, head.dtype)
-        for c in range(classes):
-            likely, near = index[part, c], np.empty(len(mine), head.dtype)
-            for first in range(start[c], start[c + 1], BLOCK):
-                _guess(heads, head, first, min(first + BLOCK, start[c + 1]), power, bound, likely, near)
-            if start[c] < start[c + 1]:
-                for i in range(len(mine)):
-                    found[part][i, c] = _measure(mine[i], rows[likely[i]], power, np.inf)
-            for first in range(start[c], start[c + 1], BLOCK):
-                last = min(first + BLOCK, start[c + 1])
-                for i in range(len(mine)):
-                    bounds(heads[i], head, first, last, power, bound)
-                    _search(mine[i], rows, bound, first, last, power, slack, found[part][i], index[part][i], c)
-    return np.sqrt(found) if power == 2 else found, index
+    bound = np.empty(BLOCK, head.dtype)
+    for c in range(len(start) - 1):
+        likely, near = index[:, c], np.empty(len(queries), head.dtype)
+        for first in range(start[c], start[c + 1], BLOCK):
+            _guess(heads, head, first, min(first + BLOCK, start[c + 1]), power, bound, likely, near)
+        if start[c] < start[c + 1]:
+            for i in range(len(queries)):
+                found[i, c] = _measure(queries[i], rows[likely[i]], power, np.inf)
+        for first in range(start[c], start[c + 1], BLOCK):
+            last = min(first + BLOCK, start[c + 1])
+            for i in range(len(queries)):
+                bounds(heads[i], head, first, last, power, bound)
+                _search(queries[i], rows, bound, first, last, power, slack, found[i], index[i], c)
 
 
 @numba.njit(cache=True)

@@ -30,6 +30,7 @@ from stackelberg.errors import StackelbergError
 from stackelberg.memorize.layers import Layer, Layered, wired
 from stackelberg.memorize.memorizer import NO_ANSWER, Memorizer, apart, asked, checked, in_units, tidy_shape
 from stackelberg.memorize.nearest import BLOCK, GROUP, SHRINK, STRIDE, bounds, head_of, least, rounded, telling
+from stackelberg.memorize.threads import in_groups
 
 SHARE = 0.999
 """The default radius as a share of lambda / 2."""
@@ -42,6 +43,11 @@ def optimal(
     x: Tensor | NDArray, y: Tensor | NDArray, norm: str = "linf", radius: float | None = None
 ) -> "OptimalMemorizer":
     """The network that is right on B(x_i, radius) for every i, for any radius below lambda / 2.
+
+    >>> import torch
+    >>> net = optimal(torch.tensor([[0.0, 0.2], [1.0, 0.6]]), torch.tensor([0, 1]))  # lambda = 1
+    >>> net.predict(torch.tensor([[0.4, 0.6], [0.6, 0.9]])).tolist(), net.width
+    ([0, 1], 7)
 
     Args:
         x: points [N, ...], uint8 (level / 255) or floating point.
@@ -210,10 +216,17 @@ class _Evaluator:
         limit = (
             math.ceil((self.radius + self.gap + slack) * SHRINK) if self.unit > 1 else self.radius + self.gap + slack
         )
-        return _values(
-            np.ascontiguousarray(levels[:, self.order]), np.ascontiguousarray(head), self.rows, self.head, self.codes,
-            self.radius, self.gap, float(limit),
-        )  # fmt: skip
+        levels, head, value = np.ascontiguousarray(levels[:, self.order]), np.ascontiguousarray(head), np.zeros(len(x))
+
+        def evaluate(first: int, last: int) -> None:
+            part = slice(first, last)
+            _values(
+                levels[part], head[part], self.rows, self.head, self.codes, self.radius, self.gap, float(limit),
+                value[part],
+            )  # fmt: skip
+
+        in_groups(evaluate, len(x), GROUP)
+        return value
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -229,24 +242,21 @@ def _term(query: NDArray, row: NDArray, code: float, radius: float, gap: float, 
     return code - code / gap * total
 
 
-@numba.njit(parallel=True, cache=True)
+@numba.njit(nogil=True, cache=True)
 @no_type_check  # it is compiled
-def _values(queries, asked, rows, head, codes, radius, gap, limit):
-    """F per query; points whose head is at `limit` or more have no positive term."""
-    value = np.zeros(len(queries))
-    for group in numba.prange((len(queries) + GROUP - 1) // GROUP):
-        bound = np.empty(BLOCK, head.dtype)
-        for first in range(0, len(rows), BLOCK):
-            last = min(first + BLOCK, len(rows))
-            for i in range(group * GROUP, min((group + 1) * GROUP, len(queries))):
-                if value[i] >= codes[first]:
+def _values(queries, asked, rows, head, codes, radius, gap, limit, value):
+    """F per query, into `value`, 0 before; points whose head is at `limit` or more have no positive term."""
+    bound = np.empty(BLOCK, head.dtype)
+    for first in range(0, len(rows), BLOCK):
+        last = min(first + BLOCK, len(rows))
+        for i in range(len(queries)):
+            if value[i] >= codes[first]:
+                continue
+            bounds(asked[i], head, first, last, 0, bound)
+            for at in range(first, last, STRIDE):
+                end = min(at + STRIDE, last)
+                if least(bound[at - first : end - first]) >= limit:
                     continue
-                bounds(asked[i], head, first, last, 0, bound)
-                for at in range(first, last, STRIDE):
-                    end = min(at + STRIDE, last)
-                    if least(bound[at - first : end - first]) >= limit:
-                        continue
-                    for k in range(at, end):
-                        if bound[k - first] < limit:
-                            value[i] = max(value[i], _term(queries[i], rows[k], codes[k], radius, gap, value[i]))
-    return value
+                for k in range(at, end):
+                    if bound[k - first] < limit:
+                        value[i] = max(value[i], _term(queries[i], rows[k], codes[k], radius, gap, value[i]))

@@ -1,7 +1,6 @@
 """The nearest pair of every two classes: first guesses by hopping, then every pair by a filter, in parts."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, no_type_check
 
 import numba
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from stackelberg.memorize import sieve, sketch
 from stackelberg.memorize.measuring import Best, Points, Rules, distance
+from stackelberg.memorize.threads import in_threads
 
 PART = 4096  # queries that a thread takes at a time, about
 PAIRS = 20_000  # random ones, by which coordinates are chosen for a part
@@ -54,18 +54,18 @@ def nearest_pairs(asked: Labelled, stored: Labelled | None, power: int, rows: in
         np.fill_diagonal(best.power, -1.0)  # nothing is nearer than that: a class is not compared with itself
     parts = list(_parts(sides.asked.labels))
     seeds = rng.integers(0, 2**32, rows + len(parts))
-    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
-        list(pool.map(lambda row: _guess(sides, row, best, np.random.default_rng(seeds[row])), range(rows)))
+    for _ in in_threads(lambda row: _guess(sides, row, best, np.random.default_rng(seeds[row])), rows):
+        pass
 
-        def searched(part: int) -> Best:
-            found = Best(best.power.copy(), best.pair.copy())
-            look(*parts[part], found, np.random.default_rng(seeds[rows + part]))
-            return found
+    def searched(part: int) -> Best:
+        found = Best(best.power.copy(), best.pair.copy())
+        look(*parts[part], found, np.random.default_rng(seeds[rows + part]))
+        return found
 
-        merged = Best(best.power.copy(), best.pair.copy())
-        for found in pool.map(searched, range(len(parts))):
-            better = found.power < merged.power
-            merged.power[better], merged.pair[better] = found.power[better], found.pair[better]
+    merged = Best(best.power.copy(), best.pair.copy())
+    for found in in_threads(searched, len(parts)):
+        better = found.power < merged.power
+        merged.power[better], merged.pair[better] = found.power[better], found.pair[better]
     return merged
 
 

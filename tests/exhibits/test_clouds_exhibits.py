@@ -1,4 +1,4 @@
-"""X29 and X30 at a size of seconds: what they measure, and what their claims rest on."""
+"""C01, X29 and X30 at a size of seconds: what they measure, and what their claims rest on."""
 
 from pathlib import Path
 
@@ -63,3 +63,12 @@ def test_corrupted_clouds_with_and_without_the_frequency_game(cloud_stage: Stage
     assert mce == pytest.approx(sum(ratios) / len(ratios))
     assert outcome.holds == (mce < 1)
     assert (cloud_stage.out / "X30.png").is_file()
+
+
+def test_clean_accuracy_of_both_networks(cloud_stage: Stage) -> None:
+    outcome = named("C01", points=16, n=60, width=2, epochs=1, batch_size=16).run(cloud_stage)
+    rates = {one.name: one.rate for one in outcome.measured}
+    pointnet, dgcnn = (rates[f"{name}: clean test accuracy"] for name in ("pointnet", "dgcnn"))
+    assert pointnet is not None and dgcnn is not None
+    assert pointnet.n == dgcnn.n == 20
+    assert outcome.holds == (pointnet.value >= 0.88 and dgcnn.value >= 0.9)

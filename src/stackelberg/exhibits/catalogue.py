@@ -10,6 +10,7 @@ from stackelberg.exhibits.any_label import AnyLabel
 from stackelberg.exhibits.backdoored import Backdoors
 from stackelberg.exhibits.bracket import Bracket
 from stackelberg.exhibits.by_heart import ByHeart
+from stackelberg.exhibits.cloud_accuracy import CloudAccuracy
 from stackelberg.exhibits.cloud_frequencies import CloudFrequencies
 from stackelberg.exhibits.cloud_poison import CloudPoison
 from stackelberg.exhibits.convex_nash import ConvexNash
@@ -45,6 +46,7 @@ _KINDS: tuple[type[Exhibit], ...] = (
     Backdoors,
     Bracket,
     ByHeart,
+    CloudAccuracy,
     CloudFrequencies,
     CloudPoison,
     ConvexNash,

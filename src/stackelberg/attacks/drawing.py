@@ -20,7 +20,9 @@ def seeded(seed: int) -> Iterator[None]:
     pythons, numpys = random.getstate(), np.random.get_state()
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() and torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach CUDA later, once it is started
+        for device in devices:
+            torch.cuda.default_generators[device].manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed % 2**32)
         try:

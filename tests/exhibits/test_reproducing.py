@@ -117,8 +117,9 @@ def test_the_table_puts_the_published_number_beside_ours(stage: Stage) -> None:
     assert "It does not hold here." in table([reproduce(Coin(n=4), stage)])
 
 
-def test_the_results_page_is_what_the_results_give() -> None:
+def test_the_results_page_is_what_the_results_give(monkeypatch: pytest.MonkeyPatch) -> None:
     """docs/results.md is never typed in by hand."""
+    monkeypatch.delitem(EXHIBITS, "X99")
     assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == table(read_results(ROOT / "results"))
 
 

@@ -1,20 +1,25 @@
 """`stackelberg reproduce`: do the published figures come out?"""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stackelberg.cli import options
+from stackelberg.cli.progress import Ticker
 from stackelberg.errors import StackelbergError
+from stackelberg.files import write_text
 
 if TYPE_CHECKING:
-    from stackelberg.exhibits import Result
+    from stackelberg.exhibits import Exhibit, Failed, Result, Stage
+    from stackelberg.report.spreading import Where
 
 
 def command(
     exhibits: Annotated[list[str] | None, typer.Argument(metavar="[EXHIBIT]...", help="Ids; all if left out.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every exhibit there is, as without ids.")] = False,
     listed: Annotated[bool, typer.Option("--list", help="Print the exhibits and stop.")] = False,
     table: Annotated[bool, typer.Option("--table", help="Print the results in --out as Markdown and stop.")] = False,
     changes: Annotated[
@@ -24,21 +29,27 @@ def command(
     runs: Annotated[Path, typer.Option(help="Directory of the trained networks, used where they are there.")] = Path(
         "runs"
     ),
+    page: Annotated[
+        Path | None, typer.Option(help="Write the results in --out to this Markdown file, after each exhibit.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Measure again what has been measured.")] = False,
+    processes: options.Processes = 1,
+    cluster: options.Cluster = False,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
     """Measure published figures anew, and write results/<id>.json with the published number beside ours.
 
-    Trained networks are taken from --runs (for example runs/cifar10-resnet18-standard) or trained there. Exits with 1
-    if a claim does not hold.
+    Trained networks are taken from --runs (for example runs/cifar10-resnet18-standard) or trained there. What has been
+    measured with the same settings is not measured again, and what was killed goes on. Of several exhibits one that
+    fails is named, and the others go on. Exits with 1 if a claim does not hold, with 2 if an exhibit failed.
 
     \b
     Example:
       stackelberg reproduce X01 X02
       stackelberg reproduce X17 --set n=500 --out results
-      stackelberg reproduce --table > docs/results.md
+      stackelberg reproduce --all --processes 2 --page docs/results.md
     """
     from stackelberg import exhibits as rooms
 
@@ -49,12 +60,37 @@ def command(
     if table:
         print(rooms.table(rooms.read_results(out)), end="")
         return
-    chosen = [rooms.named(id, **_settings(changes or [])) for id in exhibits or rooms.EXHIBITS]
+    if every and exhibits:
+        raise StackelbergError(f"--all and {exhibits[0]!r} were both given; leave one out")
+    chosen = [rooms.named(id, **_settings(changes or [])) for id in dict.fromkeys(exhibits or rooms.EXHIBITS)]
     stage = rooms.Stage(out, runs, seed, device, say=lambda text: print(text, file=sys.stderr, flush=True))
-    results = [rooms.reproduce(exhibit, stage, force) for exhibit in chosen]
+    rows: list[Result | Failed] = []
+    for row in _rows(chosen, stage, force, options.where(processes, cluster), processes):
+        rows.append(row)
+        if page is not None:
+            write_text(page, rooms.table(rooms.read_results(out)))
+    results = [row for row in rows if isinstance(row, rooms.Result)]
     print(_json(results) if json else "\n\n".join(_words(result, out) for result in results))
+    if len(results) < len(rows):
+        raise typer.Exit(2)
     if not all(result.outcome.holds for result in results):
         raise typer.Exit(1)
+
+
+def _rows(
+    chosen: list["Exhibit"], stage: "Stage", force: bool, where: "Where", processes: int
+) -> "Iterator[Result | Failed]":
+    """What becomes of each; the error of one that was asked for alone is the command's own."""
+    from stackelberg import exhibits as rooms
+
+    if len(chosen) == 1:
+        yield rooms.reproduce(chosen[0], stage, force)
+        return
+    with Ticker("reproduce") as ticker:
+        for row in rooms.reproduce_all(chosen, stage, force, where=where, processes=processes, tell=ticker):
+            if isinstance(row, rooms.Failed):
+                print(f"stackelberg: {row.id} failed: {row.why}", file=sys.stderr, flush=True)
+            yield row
 
 
 def _settings(changes: list[str]) -> dict[str, str | float]:

@@ -31,10 +31,8 @@ def command(
     radius_warmup: Annotated[float | None, typer.Option(help="Share of training in which the radius rises.")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Test images of every audit.")] = 500,
     effort: Annotated[str, typer.Option(help="Of the attacks: fast, standard or max.")] = "fast",
-    processes: Annotated[int, typer.Option(min=1, help="Trainings at a time, each a process of its own.")] = 1,
-    cluster: Annotated[
-        bool, typer.Option("--cluster", help="As tasks of a Ray cluster, --processes at a time.")
-    ] = False,
+    processes: options.Processes = 1,
+    cluster: options.Cluster = False,
     out: Annotated[Path, typer.Option("--out", help="Directory to write to.")] = Path("sweep"),
     seed: options.Seed = 0,
     json: options.Json = False,
@@ -57,8 +55,10 @@ def command(
         max(radii) if judged_at is None else parse_radius(judged_at), width, epochs, steps, norm, n, effort,
         tuple((name, value) for name, value in recipe.items() if value is not None),
     )  # fmt: skip
-    where = "cluster" if cluster else "processes" if processes > 1 else "here"
-    rows = sweeping.sweep(plan, out, where=where, processes=processes, say=lambda words: print(words, file=sys.stderr))
+    rows = sweeping.sweep(
+        plan, out, where=options.where(processes, cluster), processes=processes,
+        say=lambda words: print(words, file=sys.stderr),
+    )  # fmt: skip
     show({"out": str(out), "rows": [vars(row) for row in rows]}, _words(rows, out), json)
 
 

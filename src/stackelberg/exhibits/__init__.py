@@ -6,6 +6,7 @@ table; each measures it anew, puts the published number beside ours, and says wh
 
 from stackelberg.exhibits.catalogue import EXHIBITS, named
 from stackelberg.exhibits.exhibit import Exhibit, Measured, Outcome, Result
+from stackelberg.exhibits.many import Failed, reproduce_all
 from stackelberg.exhibits.networks import Network
 from stackelberg.exhibits.reproducing import read_results, reproduce
 from stackelberg.exhibits.stage import Stage
@@ -14,6 +15,7 @@ from stackelberg.exhibits.table import table
 __all__ = [
     "EXHIBITS",
     "Exhibit",
+    "Failed",
     "Measured",
     "Network",
     "Outcome",
@@ -22,5 +24,6 @@ __all__ = [
     "named",
     "read_results",
     "reproduce",
+    "reproduce_all",
     "table",
 ]

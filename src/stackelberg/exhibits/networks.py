@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from torch import nn
 
 from stackelberg import data, games, models
@@ -50,10 +51,12 @@ def trained(network: Network, runs: Path, seed: int, device: str) -> nn.Module:
         StackelbergError: the run holds another network, other data, or a game of another kind.
     """
     folder = runs / network.name
-    record = _record(folder)
-    if record is None or not finished(folder):
-        return _train(network, folder, seed, device)
-    _fits(network, record, folder)
+    if not finished(folder):
+        runs.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):  # another exhibit may be measured now that needs the same network
+            if not finished(folder):
+                return _train(network, folder, seed, device)
+    _fits(network, _record(folder) or {}, folder)
     return models.load(folder)
 
 

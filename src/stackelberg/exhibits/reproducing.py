@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from stackelberg.exhibits import networks
-from stackelberg.exhibits.catalogue import named
 from stackelberg.exhibits.exhibit import Exhibit, Result
 from stackelberg.exhibits.stage import Stage
 from stackelberg.games.processes import launch
@@ -16,12 +15,8 @@ from stackelberg.report.surroundings import environment
 
 def reproduce(exhibit: Exhibit, stage: Stage, force: bool = False) -> Result:
     """The result in stage.out/<id>.json if settings, seed and networks are the same, else a new one, written there."""
-    path = stage.out / f"{exhibit.id}.json"
-    if path.is_file() and not force:
-        before = Result.from_json(path)
-        if _same(before, exhibit, stage):
-            stage.say(f"{exhibit.id}: measured before with the same settings ({path}); pass --force to repeat it")
-            return before
+    if not force and (before := measured_before(exhibit, stage)):
+        return before
     stage.say(f"{exhibit.id}: {exhibit.title}")
     begun = time.perf_counter()
     stage.used.clear()
@@ -41,13 +36,25 @@ def reproduce(exhibit: Exhibit, stage: Stage, force: bool = False) -> Result:
         command=command(exhibit, stage.seed),
         environment=environment(_anywhere(stage), 1, time.perf_counter() - begun + stage.kept),
     )  # pyright: ignore[reportCallIssue]  # the version has a default
-    result.to_json(path)
+    result.to_json(stage.out / f"{exhibit.id}.json")
     return result
+
+
+def measured_before(exhibit: Exhibit, stage: Stage) -> Result | None:
+    """The result in stage.out if settings, seed and networks are the same."""
+    path = stage.out / f"{exhibit.id}.json"
+    if not path.is_file():
+        return None
+    before = Result.from_json(path)
+    if not _same(before, exhibit, stage):
+        return None
+    stage.say(f"{exhibit.id}: measured before with the same settings ({path}); pass --force to repeat it")
+    return before
 
 
 def command(exhibit: Exhibit, seed: int) -> str:
     """The command line that repeats an exhibit."""
-    usual = named(exhibit.id).settings
+    usual = type(exhibit)().settings
     changed = [f"--set {name}={value}" for name, value in exhibit.settings.items() if value != usual[name]]
     return " ".join(["stackelberg reproduce", shlex.quote(exhibit.id), *changed, f"--seed {seed}"])
 

@@ -1,20 +1,50 @@
-"""How do all results look together?  One Markdown page, the published number beside ours."""
+"""How do all results look together?  One Markdown page, the published number beside ours, and what is still missing."""
 
 from collections.abc import Iterable
 from typing import Any
 
-from stackelberg.exhibits.exhibit import Measured, Result
+from stackelberg.exhibits.catalogue import EXHIBITS
+from stackelberg.exhibits.exhibit import Exhibit, Measured, Result
 
 _HEAD = """# Results
 
-Written by `stackelberg reproduce --table` from the files in `results/`; nothing here is typed in by hand. Rates carry
-exact 95 % intervals (Clopper and Pearson).
+Written by `stackelberg reproduce --all --page` from the files in `results/`; nothing here is typed in by hand. Rates
+carry exact 95 % intervals (Clopper and Pearson). A claim is what has to come out at the size at which it is measured
+here; where it does not hold, the notes of its row say why.
 """
 
 
 def table(results: Iterable[Result]) -> str:
-    """The page for some results."""
-    return "\n".join([_HEAD, *(_section(result) for result in results)])
+    """The page for some results: every row X of the catalogue, those without a result with what would give it."""
+    found = {result.id: result for result in results}
+    wanted = {id: kind for id, kind in EXHIBITS.items() if id.startswith("X")}
+    ids = sorted(found.keys() | wanted.keys())
+    sections = [_section(found[id]) if id in found else _missing(wanted[id]) for id in ids]
+    return "\n".join([_HEAD, *_overview(found, wanted, ids), *sections])
+
+
+def _overview(found: dict[str, Result], wanted: dict[str, type[Exhibit]], ids: list[str]) -> list[str]:
+    lines = ["| row | | its claim | measured on |", "|---|---|---|---|"]
+    for id in ids:
+        if id in found:
+            holds = "holds" if found[id].outcome.holds else "does not hold here"
+            lines.append(f"| {id} | {found[id].title} | {holds} | {found[id].environment.created[:10]} |")
+        else:
+            lines.append(f"| {id} | {wanted[id].title} | not measured | |")
+    return [*lines, ""]
+
+
+def _missing(kind: type[Exhibit]) -> str:
+    lines = [
+        f"## {kind.id}: {kind.title}",
+        "",
+        f"Published: {kind.published}. Source: {kind.source}.",
+        "",
+        f"Claim: {kind.claim}. **Not measured:** no run of it at its full settings has come to an end, so there is no"
+        f" `results/{kind.id}.json`; `stackelberg reproduce {kind.id}` writes it.",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def _section(result: Result) -> str:

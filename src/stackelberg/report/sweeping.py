@@ -2,12 +2,10 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -16,10 +14,9 @@ from stackelberg.errors import StackelbergError
 from stackelberg.files import replacing, write_text
 from stackelberg.report.auditing import audit
 from stackelberg.report.records import Report
+from stackelberg.report.spreading import Where, spread
 from stackelberg.threat import Ball
 from stackelberg.threat.rate import half_interval
-
-Where = Literal["here", "processes", "cluster"]
 
 
 @dataclass(frozen=True)
@@ -123,20 +120,22 @@ def sweep(
     Args:
         plan: see `Sweep`.
         out: a folder; each cell has its own inside, with the run and its report.
-        where: "here", one after the other; "processes" of this machine; "cluster", tasks of Ray (an extra), which must
-            see `out` and the data under the same paths.
-        processes: of this machine, or of the cluster at a time.
+        where: see `spreading.spread`.
+        processes: trainings at a time, elsewhere than "here".
         say: is told of every finished cell.
 
     Raises:
         StackelbergError: the folder holds another sweep, or Ray is missing.
     """
-    folder = Path(out)
+    folder = Path(out).resolve()
     _same(plan, folder)
-    rows: list[Row] = []
-    for cell, row in zip(plan.cells, _played(plan, folder, where, processes), strict=True):
-        say(f"{cell.group}, seed {cell.seed}: clean {row.clean:.3f}, attacked {row.attacked:.3f}")
-        rows.append(row)
+    found: dict[int, Row] = {}
+    for place, row in spread(play, [(plan, cell, folder) for cell in plan.cells], where, processes):
+        if isinstance(row, Exception):
+            raise row
+        say(f"{row.group}, seed {row.seed}: clean {row.clean:.3f}, attacked {row.attacked:.3f}")
+        found[place] = row
+    rows = [found[place] for place in sorted(found)]
     write_text(folder / "sweep.json", json.dumps({"plan": asdict(plan), "rows": [asdict(r) for r in rows]}, indent=1))
     draw(plan, rows, folder / "sweep.svg")
     return rows
@@ -161,27 +160,6 @@ def _play(plan: Sweep, cell: Cell, place: Path) -> None:
     ).best
     judge = Ball(plan.norm, plan.judged_at, *train.box)  # pyright: ignore[reportArgumentType]
     audit(best, test, judge, plan.n, effort=plan.effort, gallery=0, out=place)
-
-
-def _played(plan: Sweep, folder: Path, where: Where, processes: int) -> list[Row]:
-    cells = plan.cells
-    if where == "here":
-        return [play(plan, cell, folder) for cell in cells]
-    if where == "processes":
-        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            return list(pool.map(play, [plan] * len(cells), cells, [folder] * len(cells)))
-    try:
-        import ray  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise StackelbergError("a sweep on a cluster needs Ray: pip install 'stackelberg[cluster]'") from None
-    ray.init(ignore_reinit_error=True)
-    task = ray.remote(play).options(max_retries=3)
-    waiting, done = [task.remote(plan, cell, folder.resolve()) for cell in cells[:processes]], []
-    for place in range(len(cells)):
-        done.append(ray.get(waiting[place]))
-        if len(waiting) < len(cells):
-            waiting.append(task.remote(plan, cells[len(waiting)], folder.resolve()))
-    return done
 
 
 def _same(plan: Sweep, folder: Path) -> None:

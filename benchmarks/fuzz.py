@@ -1,6 +1,7 @@
 """Does every malformed input get one line and exit status 2?  Thousands of them, through the whole command line.
 
     python benchmarks/fuzz.py [--n 10000] [--kinds parquet npz ...] [--first 0] [--scratch DIR] [--alone]
+    python benchmarks/fuzz.py --again
     python benchmarks/fuzz.py --show KIND NUMBER
 
 Each input (see `fuzz_ways`) is given to `stackelberg` in a worker process, in an empty folder. It must be refused, with
@@ -8,7 +9,8 @@ exit status 2, nothing on standard output, one line of error, no file left behin
 time; or be accepted, exit status 0 or 1, since some accidents leave a valid input. Anything else is a defect: a trace,
 another status, several lines, something left on disk, a hang, a crash. A worker has 3 GiB of address space beyond what
 it starts with, so that a file that announces more than it holds cannot take the machine. What was found is written to
---out all the while, and a run that was stopped goes on there; defects are listed with what reproduces them.
+--out all the while, and a run that was stopped goes on there; defects are listed with what reproduces them. --again
+runs the defects of the record anew and lists those that are none any more as mended, with what they were.
 """
 
 import argparse
@@ -140,6 +142,7 @@ def work(materials: Path, numbers: Iterable[tuple[str, int]], tell: int) -> None
         __import__(module)
     torch.set_num_threads(1)
     assert stackelberg.cli
+    warm(materials)
     resource.setrlimit(resource.RLIMIT_AS, (_address_space() + ROOM, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with os.fdopen(tell, "w", buffering=1) as report:
@@ -147,6 +150,14 @@ def work(materials: Path, numbers: Iterable[tuple[str, int]], tell: int) -> None
             report.write(json.dumps({"kind": kind, "number": number}) + "\n")
             resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + SECONDS + 2, resource.RLIM_INFINITY))
             report.write(json.dumps(asdict(run(kind, number, materials))) + "\n")
+
+
+def warm(materials: Path) -> None:
+    """An audit of what is right, so that no input pays for what is compiled once in a process."""
+    with tempfile.TemporaryDirectory(prefix="fuzz-", dir=materials.parent) as name:
+        words = ["audit", str(materials / "run"), "--data", str(materials / "images.npz"), "--eps", "0.1"]
+        status, _, err, trace = ask([*words, "--effort", "fast", "--device", "cpu", "--out", f"{name}/out"])
+    assert status == 0, trace or err
 
 
 def _address_space() -> int:
@@ -254,6 +265,26 @@ def measure(kinds: list[str], first: int, n: int, scratch: Path, out: Path, work
     return len(record["defects"])
 
 
+def again(scratch: Path, out: Path) -> int:
+    """Run the defects of a record anew; the number of those that are left."""
+    from attack_step import conditions
+
+    materials, record = make_materials(scratch.resolve()), json.loads(out.read_text())
+    before = {(defect["kind"], defect["number"]): defect for defect in record["defects"]}
+    record["defects"] = []
+    for outcome in outcomes(materials, list(before)):
+        defect, counts = before[outcome.kind, outcome.number], record["counts"][outcome.kind]
+        counts[defect["what"]] -= 1
+        counts[outcome.what] = counts.get(outcome.what, 0) + 1
+        if outcome.what in ("refused", "accepted"):
+            record.setdefault("mended", []).append(defect | {"now": outcome.said})
+        else:
+            record["defects"].append(asdict(outcome))
+    record["counts"] = {kind: {w: n for w, n in found.items() if n} for kind, found in record["counts"].items()}
+    write(record | {"conditions": conditions()}, out)
+    return len(record["defects"])
+
+
 def write(record: dict[str, Any], out: Path) -> None:
     """Keep what was found, and say it."""
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -269,6 +300,7 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()) / "stackelberg-fuzz")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "fuzz.json")
     parser.add_argument("--alone", action="store_true", help="in this process: sooner begun, and a crash ends it")
+    parser.add_argument("--again", action="store_true", help="the defects of --out once more")
     parser.add_argument("--show", nargs=2, metavar=("KIND", "NUMBER"))
     parser.add_argument("--work", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--materials", type=Path, help=argparse.SUPPRESS)
@@ -280,6 +312,8 @@ def main() -> None:
         for outcome in outcomes(make_materials(asked.scratch.resolve()), [(asked.show[0], int(asked.show[1]))]):
             print(case(outcome.kind, outcome.number, asked.scratch / "materials").words)
             print(outcome.what, outcome.seconds, outcome.said, sep="\n")
+    elif asked.again:
+        sys.exit(again(asked.scratch, asked.out.resolve()) > 0)
     else:
         out = asked.out.resolve()
         sys.exit(measure(asked.kinds, asked.first, asked.n, asked.scratch, out, not asked.alone) > 0)

@@ -69,7 +69,10 @@ def spoiled_json(rng: Rng, text: bytes) -> bytes:
     if rng.random() < 0.03:
         deep = int(rng.choice([50, 2000, 100_000]))
         return rng.choice([b"[", b'{"a":']) * deep
-    value = json.loads(text)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):  # it has been spoiled before
+        return spoiled_bytes(rng, text, b"[]")
     for _ in range(int(rng.integers(1, 4))):
         value = _spoiled_value(rng, value)
     return json.dumps(value).encode("utf-8", "surrogatepass")

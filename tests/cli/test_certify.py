@@ -168,3 +168,11 @@ def test_a_wrong_file_is_said_with_its_line(stackelberg: Command, tmp_path: Path
     answer = stackelberg("certify", "--onnx", path, "--vnnlib", question)
     assert answer.status == 2
     assert f"{question}, line 9: (< ...) is no formula" in answer.line
+
+
+def test_a_property_of_another_size_is_said_of_a_network_that_is_only_run(stackelberg: Command, tmp_path: Path) -> None:
+    path = write(tmp_path / "net.onnx", [node("Tan", "x")], (1, 2), {}, (1, 2))
+    question = vnnlib(tmp_path / "p.vnnlib", 3, 2, 0, 1, "(>= Y_0 1)")
+    answer = stackelberg("certify", "--onnx", path, "--vnnlib", question)
+    assert answer.status == 2
+    assert "the property speaks of 3 inputs X_i, the network takes 2" in answer.err.splitlines()[-1]

@@ -38,6 +38,12 @@ def test_images_come_back_exactly_with_their_class_names(tmp_path, channels):
     assert again.classes == ["cat", "dog"]
 
 
+@pytest.mark.parametrize("names", [3, "abc", {"a": 1}])
+def test_names_that_are_no_list_are_no_names(tmp_path, names):
+    data = load(write(tmp_path / "train.parquet", names=names))
+    assert data.classes == ["0", "1", "2"]
+
+
 def test_points_come_back_exactly(tmp_path):
     data = Dataset(torch.randn(5, 7, 3), torch.arange(5) % 2, ["bed", "bath"], "clouds")
     save_parquet(data, tmp_path / "train.parquet")

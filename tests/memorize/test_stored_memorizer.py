@@ -27,6 +27,7 @@ def folder(tmp_path: Path) -> Path:
         ({"norm": "l7"}, "norm 'l7'"),
         ({"radius": float("nan")}, "radius nan"),
         ({"radius": -1}, "radius -1"),
+        ({"radius": 1e30}, "radius 1e[+]30, separation"),
         ({"shape": [1, 3, 4]}, r"float64 \[12, 9\], the record needs uint8 or float64 \[N, 12\]"),
         ({"shape": [0]}, r"shape \[0\]"),
         ({"separation": {"value": "x", "pair": [0, 1]}}, "could not convert"),

@@ -130,6 +130,17 @@ def test_damage_is_one_sentence(honest, tmp_path):
         models.load(path)
 
 
+@pytest.mark.parametrize("part", ["graph", "signature", None])
+def test_a_program_without_a_part_is_one_sentence(honest, tmp_path, part):
+    def leave_out(record):
+        if "graph_module" in record:
+            whole, name = (record, "graph_module") if part is None else (record["graph_module"], part)
+            del whole[name]
+
+    with pytest.raises(StackelbergError, match="holds a program of an unknown form"):
+        models.load(tampered(honest, tmp_path / "net.pt2", leave_out))
+
+
 def test_a_weight_that_is_not_finite_is_named(tmp_path):
     model = network()
     with torch.no_grad():

@@ -1,5 +1,6 @@
 """`stackelberg certify`: what can be proved about these examples, or about this property?"""
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -121,7 +122,7 @@ def answered(onnx: Path, vnnlib: Path, seconds: float) -> "Answer":
     if isinstance(network, models.Onnx):
         return verify(network.net, network.inner, question, end - time.monotonic(), ask)
     box = models.BlackBox(lambda rows: np.stack([ask(row) for row in rows]), arrays=True)
-    return verify(box, (question.inputs,), question, end - time.monotonic(), ask)
+    return verify(box, (math.prod(whole),), question, end - time.monotonic(), ask)
 
 
 def _examples(

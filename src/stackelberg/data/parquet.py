@@ -241,7 +241,7 @@ def _recorded_names(schema: pa.Schema, column: str) -> list[str] | None:
         names = info["info"]["features"][column]["names"]
     except (KeyError, TypeError, ValueError):
         return None
-    return [str(name) for name in names] if names else None
+    return [str(name) for name in names] if names and isinstance(names, list) else None
 
 
 def _occurring(labels: pa.ChunkedArray, source: str) -> list[str]:

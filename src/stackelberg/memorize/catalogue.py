@@ -99,7 +99,7 @@ def load(folder: str | os.PathLike[str]) -> Memorizer:
         if (
             norm not in ("linf", "l2", "l1")
             or min(shape, default=0) < 1
-            or not (0 <= radius < math.inf and 0 < value < math.inf)
+            or not (0 <= 2 * radius <= value < math.inf and value > 0)
         ):
             raise ValueError(f"norm {norm!r}, shape {list(shape)}, radius {radius}, separation {value}")
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:

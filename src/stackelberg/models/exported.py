@@ -83,7 +83,6 @@ def load_exported(path: Path, device: torch.device) -> Frozen:
             f"{path} is truncated or no program of torch.export.save ({error}); export it again"
         ) from error
     checked = _checked_program(program, path, device)
-    _usable(checked["graph_module"], path)
     try:
         with _silent():
             network = torch.export.load(_archive(records, checked, path, device)).module()
@@ -163,10 +162,12 @@ def _checked_config(
 
 
 def _checked_program(program: dict[str, Any], path: Path, device: torch.device) -> dict[str, Any]:
-    """The program with what only describes it (metadata, guards) left out, after every string in it was checked."""
+    """The program with what only describes it (metadata, guards) left out; every string in it, and its use, checked."""
     try:
-        return _checked({**program, "guards_code": []}, path, device)
-    except (KeyError, TypeError, AttributeError) as error:
+        checked = _checked({**program, "guards_code": []}, path, device)
+        _usable(checked["graph_module"], path)
+        return checked
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise StackelbergError(f"{path} holds a program of an unknown form ({error!r}); export it again") from error
 
 

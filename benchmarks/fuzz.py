@@ -77,7 +77,8 @@ def run(kind: str, number: int, materials: Path) -> Outcome:
         left += ["out"] if (root / "out").is_dir() and not left else []
         what = judged(status, out, err, trace, left, seconds)
     said = trace or "; ".join(left if what == "left behind" else err.strip().splitlines()[-3:])
-    return Outcome(kind, number, what, said[:2000].replace(str(root), "."), round(seconds, 3))
+    said = said[:2000].replace(str(root), ".").replace(str(Path(__file__).parents[1]), ".")
+    return Outcome(kind, number, what, said, round(seconds, 3))
 
 
 def lay_down(given: Case, root: Path, materials: Path) -> list[str]:

@@ -40,7 +40,11 @@ nitpicky = False
 
 def plain(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """A docstring is prose and formulas: its asterisks and bars are products and absolute values, not markup."""
+    example = False  # which is shown as it stands, up to the next empty line
     for i, line in enumerate(lines):
+        example = bool(line.strip()) and (example or line.lstrip().startswith(">>>"))
+        if example:
+            continue
         parts = re.split(r"(`[^`]*`)", line)
         lines[i] = "".join(part if part.startswith("`") else re.sub(r"([*|])", r"\\\1", part) for part in parts)
 

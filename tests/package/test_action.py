@@ -4,9 +4,11 @@ import itertools
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SCRIPT = ROOT / "action" / "audit.sh"
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
 SETTINGS = {
@@ -109,14 +112,61 @@ def test_the_words_of_the_script_are_those_of_the_command() -> None:
     assert set(re.findall(r"--[a-z][a-z-]*", SCRIPT.read_text(encoding="utf-8"))) <= known
 
 
+def instructions() -> list[tuple[str, str]]:
+    """(instruction, the rest of it) of the container file, continued lines joined."""
+    text = (ROOT / "Containerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    return [(first, rest.strip()) for first, _, rest in (line.partition(" ") for line in lines)]
+
+
+def copied() -> list[str]:
+    """What the container file takes from this folder."""
+    words = [rest.split() for first, rest in instructions() if first == "COPY"]
+    return [name for names in words if not names[0].startswith("--from") for name in names[:-1]]
+
+
 def test_the_container_runs_as_nobody_special() -> None:
-    lines = (ROOT / "Containerfile").read_text(encoding="utf-8").splitlines()
-    words = [line.split() for line in lines if line and not line.startswith("#")]
-    users = [rest for first, *rest in words if first == "USER"]
-    assert users == [["stackelberg"]]
-    assert all(":" in rest[0] and not rest[0].endswith("latest") for first, *rest in words if first == "FROM")
-    for first, *rest in words:
-        if first == "COPY" and not rest[0].startswith("--from"):
-            assert all((ROOT / name).exists() for name in rest[:-1]), rest
-    assert ["ENTRYPOINT", '["stackelberg"]'] in words
-    assert "http" not in "".join(lines)
+    assert [rest for first, rest in instructions() if first == "USER"] == ["stackelberg"]
+    bases = [rest.split() for first, rest in instructions() if first == "FROM"]
+    for base, *_ in bases:
+        version = re.fullmatch(r"python:3\.(\d+)-slim", base)
+        assert version is not None, "a fixed version, of the image that has pip and useradd"
+        assert int(version[1]) >= int(PROJECT["project"]["requires-python"].removeprefix(">=3."))
+    stages = {words[-1] for words in bases if "AS" in words}
+    sources = {
+        rest.split()[0].removeprefix("--from=")
+        for first, rest in instructions()
+        if "--from=" in rest and first == "COPY"
+    }
+    assert sources == stages
+    assert ("ENTRYPOINT", '["stackelberg"]') in instructions()
+    assert "stackelberg" in PROJECT["project"]["scripts"]
+    assert "http" not in (ROOT / "Containerfile").read_text(encoding="utf-8")
+
+
+def test_what_the_container_runs_is_there() -> None:
+    for first, rest in instructions():
+        if first == "RUN":
+            assert subprocess.run(["sh", "-n", "-c", rest], capture_output=True, text=True).stderr == ""
+            for command in rest.split("&&"):
+                assert command.split()[0] in {"python", "rm", "useradd", "mkdir", "chown"}, "of python:slim, Debian"
+    (backend,) = PROJECT["build-system"]["requires"]
+    runs = " ".join(rest for first, rest in instructions() if first == "RUN")
+    assert f"pip install --no-cache-dir {backend}" in runs
+    extras = re.findall(r'whl\)\[(\w+)\]"', runs)
+    assert extras
+    assert set(extras) <= set(PROJECT["project"]["optional-dependencies"])
+
+
+def test_what_the_container_copies_is_enough_for_the_wheel(tmp_path: Path) -> None:
+    for name in copied():
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, tmp_path / name)
+    (build,) = [rest for first, rest in instructions() if first == "RUN" and "pip wheel" in rest]
+    words = build.replace("/wheels", str(tmp_path / "wheels")).split()
+    assert words[0] == "python"
+    done = subprocess.run([sys.executable, *words[1:]], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [path.name.split("-")[0] for path in (tmp_path / "wheels").iterdir()] == ["stackelberg"]

@@ -108,6 +108,17 @@ def test_browser_draws_the_page_without_overflow(
     assert 0.01 < (np.abs(grey - paper) > 60).mean() < 0.6
 
 
+def test_a_browser_loads_nothing_for_it(html: str, browser: str, tmp_path: Path) -> None:
+    """All that the page made the browser load, by the browser's own record, lies in the page."""
+    ask = "performance.getEntriesByType('resource').map(one => one.name.slice(0, 60)).join(' ')"
+    tell = f"<script>onload = () => document.title = 'loaded: ' + {ask}</script>"
+    (tmp_path / "page.html").write_text(html.replace("</body>", tell + "</body>"), encoding="utf-8")
+    dom = _run(browser, tmp_path, (tmp_path / "page.html").as_uri(), "--virtual-time-budget=3000", "--dump-dom")
+    told = re.search(r"<title>loaded: ?([^<]*)</title>", dom)
+    assert told is not None, dom[:500]
+    assert [name for name in told[1].split() if not name.startswith("data:")] == []
+
+
 def test_headline_says_what_is_known(report: Report) -> None:
     def with_ends(lower: int, upper: int) -> Report:
         ends = report.robust.model_copy(

@@ -48,6 +48,12 @@ class PGD(Attack):
         restarts: independent random starts.
         payoff: "ce", "cw" or "dlr".
         start: "random" (uniform in the ball) or "clean".
+
+    >>> import torch
+    >>> net = torch.nn.Flatten()  # two pixels are the two logits
+    >>> x, y = torch.tensor([[[[0.75, 0.25]]]]), torch.tensor([0])
+    >>> PGD(Ball("linf", 0.25), steps=5)(net, x, y).flatten().tolist()
+    [0.5, 0.5]
     """
 
     ball: Ball

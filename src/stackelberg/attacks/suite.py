@@ -354,6 +354,14 @@ def suite(
     of `benchmarks/`) or "max" (nothing is passed over or given up).
 
     `extra` attacks come last, on what then stands: ours, or another tool's as (model, x, y) -> x', see `Foreign`.
+
+    >>> import stackelberg as sb
+    >>> import torch
+    >>> net = torch.nn.Flatten()  # two pixels are the two logits
+    >>> x, y = torch.tensor([[[[0.75, 0.25]]]]), torch.tensor([0])
+    >>> moved = sb.attacks.suite(sb.Ball("linf", 0.5), "fast")(net, x, y)
+    >>> net(moved).argmax(1).tolist()
+    [1]
     """
     if effort not in EFFORTS:
         raise unknown("effort", effort, EFFORTS)

@@ -124,6 +124,10 @@ def expressive(
 
     The hypothesis that can be checked is checked: a risk above `risk_needed` gives no bound.
 
+    >>> bound = expressive(200, 10**6, Expressed(1, 0.25, 2), risk=0.001, form="biased")
+    >>> bound.vacuous, bound.kind
+    (True, 'theorem')
+
     Args:
         width: W.
         samples: N.

@@ -23,7 +23,11 @@ def upper_rate(hits: int, n: int, delta: float) -> float:
 
 
 def hold_out(wrong: int, n: int, delta: float = 0.05) -> Bound:
-    """The error of the network, from `wrong` of n test examples."""
+    """The error of the network, from `wrong` of n test examples.
+
+    >>> round(hold_out(wrong=3, n=1000).value, 4)
+    0.0077
+    """
     value = upper_rate(wrong, n, delta)
     return of_rate(
         name="hold-out",

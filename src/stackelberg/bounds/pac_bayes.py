@@ -59,8 +59,8 @@ class PacBayes:
 def kl_bound(seen: float, information: float, n: int, delta: float) -> float:
     """sup {u : kl(seen || u) <= (information + ln(2 sqrt n / delta)) / n}.
 
-    >>> 0.05 < kl_bound(0.02, 100.0, 5000, 0.05) < 0.06
-    True
+    >>> round(kl_bound(0.02, 100.0, 5000, 0.05), 4)
+    0.0638
     """
     check_delta(delta)
     check_samples(n)

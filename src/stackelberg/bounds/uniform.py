@@ -146,6 +146,9 @@ def _cumulative(model: nn.Module) -> list[int]:
 def vc(model: nn.Module, shape: tuple[int, ...], samples: int, train_error: float, delta: float = 0.05) -> Bound:
     """The error of the network by the uniform bound.
 
+    >>> vc(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), (1, 2, 2), samples=10**6, train_error=0.0).vacuous
+    False
+
     Raises:
         StackelbergError: delta outside (0, 1), or no sample.
         Unsupported: see `architecture_of`.

@@ -33,6 +33,12 @@ def interval(
     elementwise functions within 8 units in the last place. Not covered: Winograd or FFT convolutions, reduced
     matmul precision on a CPU (torch.set_float32_matmul_precision other than "highest"), autocast.
 
+    >>> import torch
+    >>> net = torch.nn.Flatten()  # two pixels are the two logits
+    >>> x, y = torch.tensor([[[[0.75, 0.25]]]]), torch.tensor([0])
+    >>> round(float(interval(net, x, y, Ball("linf", 0.1)).margin[0]), 4)
+    0.3
+
     Args:
         model: traceable by torch.fx, built from the operations in `table`; comes back as it was given.
         x: inputs in [ball.low, ball.high].

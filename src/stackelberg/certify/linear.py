@@ -83,6 +83,13 @@ def crown(
     Sound for the network as it runs, under the assumptions of `interval`: each operation's rounding error enters as an
     unknown of known size, carried back like everything else. The bounds are float64; their own rounding is paid for.
 
+    >>> import torch
+    >>> net = torch.nn.Flatten()  # two pixels are the two logits
+    >>> x, y = torch.tensor([[[[0.75, 0.25]]]]), torch.tensor([0])
+    >>> proof = crown(net, x, y, Ball("linf", 0.1))  # 0.5 less twice the radius, and the rounding
+    >>> round(float(proof.margin[0]), 4), proof.certified.tolist()
+    (0.3, [True])
+
     Args:
         model: traceable by torch.fx, of operations that `graph_of` knows; comes back as it was given.
         x: inputs in [ball.low, ball.high].

@@ -35,6 +35,12 @@ def lipschitz(model: nn.Module, x: Float[Tensor, " B *shape"], y: Int64[Tensor, 
 
     L by `slopes`. The rounding of the network as it runs is taken off at x and over the ball (see `enclosure`).
 
+    >>> import torch
+    >>> net = torch.nn.Flatten()  # two pixels are the two logits
+    >>> x, y = torch.tensor([[[[0.75, 0.25]]]]), torch.tensor([0])
+    >>> round(float(lipschitz(net, x, y, Ball("linf", 0.1)).margin[0]), 4)
+    0.3
+
     Raises:
         Unsupported: a norm other than linf and l2, an operation without a rule, or a layer too large.
     """

@@ -245,6 +245,13 @@ def exact(
         margins.append(margin)
         points.append(worst)
     found = torch.stack(points).to(x) if points else x.clone()
+    >>> import torch
+    >>> net = torch.nn.Flatten()  # two pixels are the two logits
+    >>> x, y = torch.tensor([[[[0.75, 0.25]]]]), torch.tensor([0])
+    >>> proof, worst = exact(net, x, y, Ball("linf", 0.1))
+    >>> round(float(proof.margin[0]), 4), [round(pixel, 2) for pixel in worst.flatten().tolist()]
+    (0.3, [0.65, 0.35])
+
     return Certificate("milp", ball, torch.tensor(margins, dtype=torch.float64, device=x.device)), found
 
 

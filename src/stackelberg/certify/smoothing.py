@@ -67,6 +67,13 @@ def smooth(
     clipped to the box of valid inputs. It is drawn from each example's own counter (see `chance`; the normal law is
     replaced by 2^23 equally likely quantiles of it), so an example's certificate does not depend on its batch.
 
+    >>> import torch
+    >>> net = torch.nn.Flatten()  # two pixels are the two logits
+    >>> x, y = torch.tensor([[[[0.75, 0.25]]]]), torch.tensor([0])
+    >>> vote = smooth(net, x, y, sigma=0.25, n=1000)  # the boundary is 0.5 / sqrt 2 away
+    >>> vote.predicted.tolist(), 0 < float(vote.radius[0]) < 0.5 / 2**0.5
+    ([0], True)
+
     Args:
         model: logits [B, K] from inputs; comes back as it was given.
         x: inputs.

@@ -31,6 +31,10 @@ def load(source: str | os.PathLike[str], split: str | None = None) -> Dataset:
     """The examples of a named data set or of a local file or folder.
 
     Args:
+    >>> test = load("digits", "test")
+    >>> test.x.dtype, test.shape, len(test.classes)
+    (torch.uint8, (1, 8, 8), 10)
+
         source: a name of `NAMES` ("mnist"); or a path: a .parquet or .npz file, or a folder with train.parquet and
             test.parquet (or train-*.parquet, as the hub writes them), with idx files, or with images in class
             subfolders (below train/ and test/, or at once); or hub:owner/name, a data set of the Hugging Face hub.

@@ -18,6 +18,11 @@ def kl_worst_case(payoffs: Float[Tensor, "*games B"], gamma: float) -> Float[Ten
     The root is found for t = ln(eta - max l) by safeguarded Newton steps in float64, in logarithms throughout, to
     about 1e-12 relative. The weights carry no gradient: by Danskin's theorem none is needed.
 
+    >>> kl_worst_case(torch.tensor([0.0, 0.0, 0.0, 1.0]), gamma=0.0).tolist()
+    [0.25, 0.25, 0.25, 0.25]
+    >>> [round(weight, 3) for weight in kl_worst_case(torch.tensor([0.0, 0.0, 0.0, 1.0]), gamma=0.1).tolist()]
+    [0.178, 0.178, 0.178, 0.467]
+
     Args:
         payoffs: l, finite, in any unit; only their differences relative to their range matter.
         gamma: radius of the KL ball in nats, >= 0.

@@ -80,6 +80,14 @@ def solve(
     same arguments on the same machine the weights are the same, bit for bit, also if the run is killed and resumed.
 
     Args:
+    >>> import stackelberg as sb
+    >>> train = sb.data.load("digits", "train")
+    >>> net = sb.models.build("mlp", classes=10, shape=train.shape, width=8, seed=0)
+    >>> game = sb.games.Adversarial(sb.Ball("linf", 0.1), steps=1)
+    >>> found = sb.solve(game, net, train, epochs=1, device="cpu", progress=False)
+    >>> len(found.history), found.reason
+    (1, 'budget')
+
         game: for example `Adversarial(Ball("linf", 8 / 255))`.
         model: logits [B, K] from inputs in [0, 1]; trained in place.
         train: the training set.

@@ -72,7 +72,7 @@ class LipschitzMargin(Game):
 def exponent(share: float) -> float:
     """p when this share of the radius is in force: 8, 16, 32, 64, 128 in turn, infinity at 1.
 
-    >>> exponent(0), exponent(0.5), exponent(1)
+    >>> exponent(0.0), exponent(0.5), exponent(1.0)
     (8.0, 32.0, inf)
     """
     return math.inf if share >= 1 else 2.0 ** (3 + int(5 * share))

@@ -21,6 +21,11 @@ class StatisticallyRobust(Wrapper):
     Attributes:
         game: the game inside.
         gamma: radius of the KL ball in nats, >= 0; 0.1 in the paper. 0 is the game itself.
+
+    >>> import stackelberg as sb
+    >>> game = sb.games.StatisticallyRobust(sb.games.WassersteinDRO(sb.Ball("linf", 0.1)), gamma=0.1)
+    >>> round(float(game.weights(torch.tensor([0.1, 0.2, 0.9])).sum()), 6)
+    1.0
     """
 
     gamma: float = 0.1

@@ -197,6 +197,11 @@ def compact(
 ) -> Compact:
     """A network of O~(sqrt(N)) parameters with the right label on every one of N points.
 
+    >>> import torch
+    >>> net = compact(torch.tensor([[0, 9], [3, 1], [7, 7]], dtype=torch.uint8), [0, 1, 1])
+    >>> net.predict(torch.tensor([[0, 9], [3, 1], [7, 7]], dtype=torch.uint8)).tolist()
+    [0, 1, 1]
+
     Args:
         x: points [N, ...]; bytes, or floats, which are read on the coarsest grid of 2^k levels between their least and
             largest value that keeps points of different labels apart.

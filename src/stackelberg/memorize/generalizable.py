@@ -37,6 +37,11 @@ def generalizable(
 ) -> "GeneralizableMemorizer":
     """The network that is right on B(x_i, c_i / 3.1), c_i the l2 distance from x_i to the other classes.
 
+    >>> import torch
+    >>> net = generalizable(torch.tensor([[0.0, 0.2], [1.0, 0.6]]), torch.tensor([0, 1]))
+    >>> net.predict(torch.tensor([[0.2, 0.4], [0.8, 0.5]])).tolist()
+    [0, 1]
+
     Args:
         x: points [N, ...], uint8 (level / 255) or floating point.
         y: classes 0..K-1, [N].

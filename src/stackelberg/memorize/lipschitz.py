@@ -33,6 +33,11 @@ from stackelberg.memorize.nearest import Neighbours
 def lipschitz(x: Tensor | NDArray, y: Tensor | NDArray, norm: str = "linf") -> "LipschitzMemorizer":
     """The network of small weights that is right on B(x_i, mu) for every i and every mu < lambda / 2.
 
+    >>> import torch
+    >>> net = lipschitz(torch.tensor([[0.0, 0.2], [1.0, 0.6]]), torch.tensor([0, 1]))
+    >>> net.predict(torch.tensor([[0.4, 0.6], [0.6, 0.9]])).tolist()
+    [0, 1]
+
     Args:
         x: points [N, ...], uint8 (level / 255) or floating point.
         y: classes 0..K-1, [N], each of which occurs.

@@ -163,6 +163,12 @@ def availability(
     which takes the place of "gue" there: see `availability_of_clouds`, which gives back a plain data set.
     """
     if train.cloud:
+
+    >>> import stackelberg as sb
+    >>> train = sb.data.load("digits", "train")
+    >>> poison = sb.poison.availability(train, sb.Ball("linf", 16 / 255), "lsp", device="cpu")
+    >>> poison.x.shape == train.x.shape, poison.moves.outside
+    (True, 0)
         method = "fc-em" if method == "gue" else method
         part = train if fit is None else train.take(fit)
         return availability_of_clouds(part, ball, method, seed=seed, device=str(launch(device).device), **settings)

@@ -92,6 +92,12 @@ def backdoor(
       surrogate, and get a patch in all four corners; labels stay.
     - clean-label (Yu et al., ICML 2024, Algorithm 1): see `two_part`; labels stay, and so does the ball.
 
+    >>> import stackelberg as sb
+    >>> train = sb.data.load("digits", "train")
+    >>> found = sb.poison.backdoor(train, method="badnets", target=3, rate=0.01)
+    >>> len(found.index) == round(0.01 * len(train)), set(found.data.y[found.index].tolist())
+    (True, {3})
+
     Args:
         train: images of at least two classes.
         ball: linf, of the two methods with true labels; 16/255 when None. The patch of label-consistent lies outside.

@@ -71,6 +71,15 @@ def targeted(
 ) -> Targeted:
     """Poison images of class `wish`, within a ball and with their true labels, so that `image` will be given to it.
 
+    >>> import stackelberg as sb
+    >>> train = sb.data.load("digits", "train")
+    >>> net = sb.models.build("mlp", classes=10, shape=train.shape, width=8, seed=0)
+    >>> image = train.batch(slice(0, 1))[0]
+    >>> wish = (int(net(image).argmax(1)) + 1) % 10
+    >>> found = sb.poison.targeted(train, net, image, wish, rate=0.005, steps=5)
+    >>> set(found.data.y[found.index].tolist()) == {wish}
+    True
+
     Args:
         train: on which the victim trains or fine-tunes.
         model: a network like the victim's, trained on clean data: the poisoner's view of it.

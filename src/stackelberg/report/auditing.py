@@ -61,6 +61,13 @@ def audit(
     the seconds and the environment. Where the model, the data, the plan or the program is another, it begins afresh
     and warns. Once the report is written the batches are removed.
 
+    >>> import stackelberg as sb
+    >>> test = sb.data.load("digits", "test")
+    >>> net = sb.models.build("mlp", classes=10, shape=test.shape, width=8, seed=0)
+    >>> report = sb.audit(net, test, sb.Ball("linf", 0.1), n=20, effort="fast", gallery=0)
+    >>> report.robust.lower.value <= report.robust.upper.value <= report.clean.value
+    True
+
     Args:
         model: logits [B, K] from inputs in [ball.low, ball.high]; given back exactly as it came. Any callable will do
             that answers for a batch, also with labels alone (see `models.network`).

@@ -44,6 +44,10 @@ class Ball:
         radius: in input units (inputs lie in [low, high]); for l0 a count. 0 allows no change.
         low: smallest valid input; 0 and 1 are those of images, clouds of points have their own (`Dataset.box`).
         high: largest valid input.
+
+    >>> ball, x = Ball("linf", 8 / 255), torch.full((1, 3, 2, 2), 0.99)
+    >>> float(ball.project(x + 0.5, x).max())  # the box ends sooner than the ball
+    1.0
     """
 
     norm: str

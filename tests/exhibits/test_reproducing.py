@@ -123,6 +123,14 @@ def test_the_results_page_is_what_the_results_give(monkeypatch: pytest.MonkeyPat
     assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == table(read_results(ROOT / "results"))
 
 
+def test_what_falls_short_says_why(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    for result in read_results(ROOT / "results"):
+        assert result.outcome.holds or EXHIBITS[result.id].short, f"{result.id} does not hold, and does not say why"
+    monkeypatch.setattr(Coin, "short", "it fell on its edge")
+    assert "- Falls short here: it fell on its edge." in table([reproduce(Coin(n=4), stage)])
+    assert "edge" not in table([reproduce(Coin(), stage)])
+
+
 def test_from_the_command_line(stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     from stackelberg.cli import main
 

@@ -47,6 +47,10 @@ class Backdoors(Exhibit):
         "clean-label poison of 1 % of the data at 16/255 gives at least half of the triggered test images of other"
         " classes to the target, against a control without the backdoor, and clean accuracy stays within 1 point"
     )
+    short = (
+        "victims so small and so briefly trained read hardly half of the clean images rightly, and from the poisoned"
+        " share of so few images they learn no trigger at all, not the classic patch with changed labels either"
+    )
 
     source_name: str = "cifar10"
     n: int = 5000

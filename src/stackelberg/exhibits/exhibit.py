@@ -126,6 +126,7 @@ class Exhibit(ABC):
         published: the published figure, in words.
         source: where it was published.
         claim: what has to come out.
+        short: why it may not come out at the size of the settings; said where it does not.
     """
 
     id: ClassVar[str]
@@ -133,6 +134,7 @@ class Exhibit(ABC):
     published: ClassVar[str]
     source: ClassVar[str]
     claim: ClassVar[str]
+    short: ClassVar[str] = ""
 
     @abstractmethod
     def run(self, stage: "Stage") -> Outcome:

@@ -61,13 +61,19 @@ def _section(result: Result) -> str:
         "|---|---|---|---|",
         *(_row(measured) for measured in result.outcome.measured),
         "",
-        *(f"- {note[:1].upper()}{note[1:]}." for note in result.outcome.notes),
+        *(f"- {note[:1].upper()}{note[1:]}." for note in (*_shortfall(result), *result.outcome.notes)),
         *(f"- Network {used['name']}: {_network(used)}." for used in result.networks),
         f"- `{result.command}` ({settings}); {where.created[:10]}, {where.seconds:.0f} s on {where.processor}"
         f" ({where.device}), torch {where.torch}, stackelberg {where.stackelberg}.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _shortfall(result: Result) -> tuple[str, ...]:
+    """Why the claim does not hold, where it does not and its exhibit knows."""
+    why = EXHIBITS[result.id].short if result.id in EXHIBITS else ""
+    return (f"falls short here: {why}",) if why and not result.outcome.holds else ()
 
 
 def _row(measured: Measured) -> str:

@@ -108,7 +108,7 @@ def _activated(node: Activation, boxes: Boxes) -> tuple[Tensor, Tensor, Tensor]:
     return (low, high, error) if exact else (low - error, high + error, error)
 
 
-def _signed_units(numbers: Tensor, shape: tuple[int, ...]) -> Tensor | Window:
+def signed_units(numbers: Tensor, shape: tuple[int, ...]) -> Tensor | Window:
     """+e_k and then -e_k for the coordinates k [B, M] of a node, [B, 2 M, *shape]."""
     if len(shape) == 3 and shape[1] * shape[2] > 1:
         unit = Window.unit(numbers, shape)
@@ -152,7 +152,7 @@ def _bounded(
     graph: Graph, boxes: Boxes, region: Region, place: int, numbers: Tensor, search: Search | None, light: bool
 ) -> Tensor:
     """Lower bounds of +a_k and then of -a_k for the coordinates k [B, M] of a node, [B, 2 M]."""
-    units = _signed_units(numbers, graph.nodes[place].shape)
+    units = signed_units(numbers, graph.nodes[place].shape)
     if light:
         units = units.with_values(units.values.float()) if isinstance(units, Window) else units.float()
         found = substituted(graph, boxes, place, units)

@@ -12,10 +12,11 @@ from stackelberg.certify.ascent import Search
 from stackelberg.certify.backward import Boxes, least, substituted
 from stackelberg.certify.boxing import boxed
 from stackelberg.certify.certificate import Certificate
+from stackelberg.certify.clipping import shrunk
 from stackelberg.certify.graph import Graph, graph_of
 from stackelberg.certify.linear import DEEP, differences, margins, searched
 from stackelberg.certify.region import Region, input_region
-from stackelberg.certify.splitting import Phases, paced
+from stackelberg.certify.splitting import ASSUMED, Phases, paced
 from stackelberg.threat import Ball
 
 _FEW = 12  # inputs: with so few, boxes are split, not ReLUs
@@ -177,12 +178,12 @@ def _bad(graph: Graph, place: Tensor, objective: Tensor, offset: Tensor) -> Tens
 
 
 def _by_boxes(graph: Graph, region: Region, objective: Tensor, offset: Tensor, deadline: float, deep: int) -> Decision:
-    """Splits the box across the side that moves the bound most, many open parts at once."""
+    """Splits the box across the side that moves the bound most, many open parts at once, each clipped before."""
     wide = max(math.prod(node.shape) for node in graph.nodes)
     most, now = max(1, _TOGETHER // (wide * wide)), 64
     low, high = region.low, region.high
     worst = low.new_full((1,), -torch.inf)
-    least_proved, parts, last = torch.inf, 0, len(graph.nodes) - 1
+    least_proved, parts, last, assumed = torch.inf, 0, len(graph.nodes) - 1, 0.0
     while len(low):
         if time.monotonic() > deadline:
             return Decision("open", None, float(worst.amin()), parts)
@@ -195,6 +196,7 @@ def _by_boxes(graph: Graph, region: Region, objective: Tensor, offset: Tensor, d
         function = substituted(graph, boxes, last, goal)
         bound = least(function, part) + offset
         parts += len(take)
+        assumed = assumed or ASSUMED * abs(float(bound.amin()))
         least_proved = min([least_proved, *bound.amin(1)[bound.amin(1) > 0].tolist()])
         a = function.coefficients
         assert isinstance(a, Tensor)
@@ -206,12 +208,15 @@ def _by_boxes(graph: Graph, region: Region, objective: Tensor, offset: Tensor, d
         if bad is not None:
             return Decision("broken", bad, float(worst.amin()), parts)
         left = (bound <= 0).any(1)
-        share = (a.abs().sum(1) * (part.high - part.low)).flatten(1)[left]
-        halves = _halved(part.low[left], part.high[left], share.argmax(1))
+        ends = shrunk(
+            part.low[left], part.high[left], a[left], (function.constant + offset)[left] - assumed, bound[left] > 0
+        )
+        share = (a[left].abs().sum(1) * (ends[1] - ends[0])).flatten(1)
+        halves = _halved(*ends, share.argmax(1))
         low, high = torch.cat([low[rest], halves[0]]), torch.cat([high[rest], halves[1]])
         worst = torch.cat([worst[rest], bound.amin(1)[left].repeat(2)])
         now = paced(len(take), time.monotonic() - begun, deadline)
-    return Decision("proved", None, least_proved, parts)
+    return Decision("proved", None, min(least_proved, assumed), parts)
 
 
 def _inside(points: Tensor, region: Region) -> Tensor:
@@ -234,20 +239,16 @@ def _halved(low: Tensor, high: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
 def _by_phases(
     graph: Graph, region: Region, boxes: Boxes, objective: Tensor, offset: Tensor, deadline: float
 ) -> Decision:
-    """Row after row: splits the ReLU that promises most, the worst open parts of a batch at once."""
-    least_proved, parts = torch.inf, 0
-    for row in range(len(objective)):
-        phases = Phases(graph, region, boxes, objective[row], offset[row], deadline)
-        while phases.count:
-            if time.monotonic() > deadline:
-                return Decision("open", None, -math.inf, parts + phases.done)
-            point = phases.step()
-            if point is not None:
-                bad = _bad(graph, _back_in(_inside(point, region), region), objective, offset)
-                if bad is not None:
-                    return Decision("broken", bad, -math.inf, parts + phases.done)
-        parts += phases.done
-        if phases.given_up:
-            return Decision("open", None, -math.inf, parts)
-        least_proved = min(least_proved, phases.least_proved)
-    return Decision("proved", None, least_proved, parts)
+    """Splits the ReLU that promises most, the worst open parts of all rows at once."""
+    phases = Phases(graph, region, boxes, objective, offset, deadline)
+    while phases.count:
+        if time.monotonic() > deadline:
+            return Decision("open", None, -math.inf, phases.done)
+        point = phases.step()
+        if point is not None:
+            bad = _bad(graph, _back_in(_inside(point, region), region), objective, offset)
+            if bad is not None:
+                return Decision("broken", bad, -math.inf, phases.done)
+    if phases.given_up:
+        return Decision("open", None, -math.inf, phases.done)
+    return Decision("proved", None, phases.least_proved, phases.done)

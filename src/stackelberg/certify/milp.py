@@ -33,6 +33,8 @@ from stackelberg.threat import Ball
 TOLERANCE = 1e-5
 """Relative to max(1, |bound|): how far HiGHS's dual bound may be too high (its feasibility tolerance is 1e-6)."""
 
+_NONE = 2  # scipy's status of a program without a solution
+
 
 @dataclass(frozen=True, eq=False)
 class Optimum:
@@ -41,7 +43,7 @@ class Optimum:
     Attributes:
         bound: not above the minimum; -inf if the solver found none in time.
         point: the best input found [*shape], float64, or None.
-        status: "optimal", or "time" where the bound may be far below.
+        status: "optimal", "time" where the bound may be far below, or "none" where no value is as small as asked for.
     """
 
     bound: float
@@ -74,22 +76,29 @@ class Program:
         )
         return (part.centre - part.spread())[0].cpu().numpy()
 
-    def minimum(self, weight: Float64[np.ndarray, " K"], offset: float, seconds: float) -> Optimum:
-        """min of weight . outputs + offset."""
+    def minimum(
+        self, weight: Float64[np.ndarray, " K"], offset: float, seconds: float, most: float = math.inf
+    ) -> Optimum:
+        """min of weight . outputs + offset, looked for among values up to `most`: quick where there is none."""
         cost = np.asarray(self.matrix.T @ weight)
         least = float(weight @ self.shift) + offset
+        demands = [] if self.constraints is None else [self.constraints]
+        if most < math.inf:
+            demands.append(LinearConstraint(csr_array(cost[None]), -np.inf, most - least))  # pyright: ignore[reportArgumentType]  # sparse is taken
         found = milp(
             cost,
             integrality=self.binary,
             bounds=Bounds(self.low, self.high),  # pyright: ignore[reportArgumentType]  # arrays are taken
-            constraints=self.constraints,
+            constraints=demands,
             options={"time_limit": max(seconds, 0.01), "mip_rel_gap": 1e-6},
         )
+        none = found.status == _NONE and most < math.inf
         dual = getattr(found, "mip_dual_bound", None)
         dual = found.fun if dual is None and found.status == 0 else dual
-        bound = -math.inf if dual is None or not math.isfinite(dual) else least + dual
+        bound = most if none else -math.inf if dual is None or not math.isfinite(dual) else min(least + dual, most)
         point = None if found.x is None else torch.from_numpy(found.x[: math.prod(self.shape)]).view(self.shape)
-        return Optimum(bound - TOLERANCE * max(1.0, abs(bound)), point, "optimal" if found.status == 0 else "time")
+        status = "none" if none else "optimal" if found.status == 0 else "time"
+        return Optimum(bound - TOLERANCE * max(1.0, abs(bound)), point, status)
 
 
 def program(graph: Graph, low: Float[Tensor, " *shape"], high: Float[Tensor, " *shape"]) -> Program:
@@ -235,6 +244,13 @@ def exact(
     network as it runs; where `seconds` (per example) end first, the dual bound, valid too. The inputs lie in ball and
     box; whether they break the example is for the user's own module to say. Other norms: over the box around the ball.
 
+    >>> import torch
+    >>> net = torch.nn.Flatten()  # two pixels are the two logits
+    >>> x, y = torch.tensor([[[[0.75, 0.25]]]]), torch.tensor([0])
+    >>> proof, worst = exact(net, x, y, Ball("linf", 0.1))
+    >>> round(float(proof.margin[0]), 4), [round(pixel, 2) for pixel in worst.flatten().tolist()]
+    (0.3, [0.65, 0.35])
+
     Raises:
         Unsupported: an activation that is not piecewise linear, or a network too large.
     """
@@ -245,13 +261,6 @@ def exact(
         margins.append(margin)
         points.append(worst)
     found = torch.stack(points).to(x) if points else x.clone()
-    >>> import torch
-    >>> net = torch.nn.Flatten()  # two pixels are the two logits
-    >>> x, y = torch.tensor([[[[0.75, 0.25]]]]), torch.tensor([0])
-    >>> proof, worst = exact(net, x, y, Ball("linf", 0.1))
-    >>> round(float(proof.margin[0]), 4), [round(pixel, 2) for pixel in worst.flatten().tolist()]
-    (0.3, [0.65, 0.35])
-
     return Certificate("milp", ball, torch.tensor(margins, dtype=torch.float64, device=x.device)), found
 
 

@@ -19,7 +19,7 @@ from stackelberg.attacks import untouched
 from stackelberg.certify.branch import broken_at, decide
 from stackelberg.certify.certificate import Unsupported
 from stackelberg.certify.graph import Graph, graph_of
-from stackelberg.certify.milp import program
+from stackelberg.certify.milp import TOLERANCE, program
 from stackelberg.certify.region import Region
 from stackelberg.certify.vnnlib import Case, Halfspaces, Property
 from stackelberg.errors import StackelbergError
@@ -208,8 +208,9 @@ class _Case:
             return Answer("unknown", why=str(error))
         proved, count = True, len(self.case.unsafe)
         for number, row in enumerate(np.eye(count)):
-            optimum = built.minimum(row, 0.0, (deadline - time.monotonic()) / (count - number))
-            proved = proved and optimum.bound - float(built.error[number]) > 0
+            lost, share = float(built.error[number]), (deadline - time.monotonic()) / (count - number)
+            optimum = built.minimum(row, 0.0, share, most=lost + 2 * TOLERANCE)
+            proved = proved and optimum.bound > lost
             broken = None if optimum.point is None else self.confirmed(optimum.point)
             if broken is not None:
                 return broken

@@ -50,11 +50,15 @@ def lightened(graph: Graph, boxes: Boxes) -> Boxes:
 
 def reached(region: Region, boxes: Boxes) -> Region:
     """The region, wider by the roundings of coefficients that meet at the input."""
-    slack = _ROUNDINGS * region.magnitude + 2.0**-100
-    origin = region.origin
+    more, origin = slack(region), region.origin
     if origin is not None:
-        origin = type(origin)(origin.ball, origin.centre, origin.scale, origin.error + slack)
-    return Region(region.low - slack, region.high + slack, origin)
+        origin = type(origin)(origin.ball, origin.centre, origin.scale, origin.error + more)
+    return Region(region.low - more, region.high + more, origin)
+
+
+def slack(region: Region) -> Tensor:
+    """By how much."""
+    return _ROUNDINGS * region.magnitude + 2.0**-100
 
 
 def doubled(function: Linear) -> Linear:

@@ -18,6 +18,7 @@ from typing import Any
 import numba
 import numpy as np
 import scipy
+import torch
 from scipy.spatial.distance import cdist
 
 from stackelberg import __version__
@@ -78,7 +79,7 @@ def main() -> None:
     conditions = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"), "stackelberg": __version__,
         "scipy": scipy.__version__, "numpy": np.__version__, "numba": numba.__version__,
-        "machine": platform.machine(), "cores": os.cpu_count(), "threads": numba.get_num_threads(),
+        "machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
         "load": os.getloadavg()[0],
     }  # fmt: skip
     write_text(arguments.out, json.dumps({"conditions": conditions, "rows": rows}, indent=1) + "\n")

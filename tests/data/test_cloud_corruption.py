@@ -29,7 +29,7 @@ EVERY = pytest.mark.parametrize("name", list(CORRUPTIONS))
 def test_noise_belongs_to_the_cloud(name: str) -> None:
     x = balls()
     whole = corrupted(x, name, 3)
-    assert torch.equal(corrupted(x[2:], name, 3), whole[2:])
+    torch.testing.assert_close(corrupted(x[2:], name, 3), whole[2:], rtol=0, atol=1e-6)  # but for rounding
     assert not torch.equal(corrupted(x, name, 3, seed=1), whole)
     assert whole.isfinite().all()
     assert whole.shape[0] == 4

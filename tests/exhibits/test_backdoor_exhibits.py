@@ -67,7 +67,7 @@ def test_backdoors(stage: Stage) -> None:
 
 def test_targeted(stage: Stage) -> None:
     few = {"pretrain_n": 300, "tune_n": 100, "tune_steps": 2, "tune_targets": 2, "scratch_n": 150, "scratch_steps": 2}
-    few |= {"scratch_targets": 2, "width": 4, "scratch_width": 4, "epochs": 8, "scratch_epochs": 8, "test_n": 50}
+    few |= {"scratch_targets": 2, "width": 4, "scratch_width": 4, "epochs": 8, "scratch_epochs": 8, "test_n": 20}
     outcome = named("X08", **few).run(stage)
     found = rates(outcome)
     for method in ("gradient-matching", "bullseye", "feature-collision"):

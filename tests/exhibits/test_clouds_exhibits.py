@@ -69,6 +69,7 @@ def test_clean_accuracy_of_both_networks(cloud_stage: Stage) -> None:
     outcome = named("C01", points=16, n=60, width=2, epochs=1, batch_size=16).run(cloud_stage)
     rates = {one.name: one.rate for one in outcome.measured}
     pointnet, dgcnn = (rates[f"{name}: clean test accuracy"] for name in ("pointnet", "dgcnn"))
-    assert pointnet is not None and dgcnn is not None
+    assert pointnet is not None
+    assert dgcnn is not None
     assert pointnet.n == dgcnn.n == 20
     assert outcome.holds == (pointnet.value >= 0.88 and dgcnn.value >= 0.9)

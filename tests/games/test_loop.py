@@ -187,6 +187,15 @@ def test_the_average_is_what_is_kept(tmp_path: Path) -> None:
     assert all(value.equal(last[name]) for name, value in averaged.model.state_dict().items())
 
 
+@pytest.mark.parametrize(("width", "innermost"), [(2, False), (4, False), (8, True)])
+def test_channels_are_innermost_where_their_gradients_can_be_trusted(width: int, innermost: bool) -> None:
+    digits = data.load("digits", "train")
+    model = models.build("resnet18", 10, digits.shape, width=width, seed=0)
+    games.solve(games.Standard(), model, digits.take(80), epochs=1, progress=False, batch_size=32, held_out=10)
+    wide = max((m for m in model.modules() if isinstance(m, torch.nn.Conv2d)), key=lambda layer: layer.in_channels)
+    assert wide.weight.is_contiguous(memory_format=torch.channels_last) == innermost
+
+
 def test_parameters_stay_in_the_leaders_box() -> None:
     game = games.Adversarial(BALL, steps=1, parameter_box=0.05)
     model = games.solve(game, net(), DIGITS.take(300), epochs=1, **QUICK).model

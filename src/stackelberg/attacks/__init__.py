@@ -10,6 +10,7 @@ from stackelberg.attacks.fab import FAB
 from stackelberg.attacks.foreign import ForArt, Foreign
 from stackelberg.attacks.generative import GenerativeAttack, latent_reader
 from stackelberg.attacks.hopskipjump import HopSkipJump
+from stackelberg.attacks.hotflip import HotFlip
 from stackelberg.attacks.hunt import Hunt
 from stackelberg.attacks.inevitable import Inevitable, inevitable
 from stackelberg.attacks.jsma import JSMA
@@ -41,6 +42,7 @@ __all__ = [
     "Foreign",
     "GenerativeAttack",
     "HopSkipJump",
+    "HotFlip",
     "Hunt",
     "Inevitable",
     "Oracle",

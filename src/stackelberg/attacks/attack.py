@@ -92,6 +92,11 @@ def verified(hunt: Hunt) -> Tensor:
 
 def check_inputs(x: Tensor, ball: Ball) -> None:
     """Refuse inputs that are not finite or lie outside [low, high]."""
+    if not x.is_floating_point():
+        raise StackelbergError(
+            f"inputs must be floating point, got {x.dtype}; pass images as Dataset.batch gives them, and for texts"
+            " models.embedded(model, x), or use attacks.HotFlip"
+        )
     if not len(x):
         return
     flat = x.flatten(1)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Literal, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, fx, nn
 
 from stackelberg.attacks.drawing import answers_at_random, seeded, votes
@@ -120,7 +120,7 @@ class Oracle:
         """Take over the model's present parameters and running statistics."""
         self._view.refresh()
 
-    def meet(self, x: Float[Tensor, " B *shape"]) -> None:
+    def meet(self, x: Shaped[Tensor, " B *shape"]) -> None:
         """Before the first answer: is the network random, what hides its gradients, does the fast view compute it?"""
         if self.view != "auto" or not len(x):
             return
@@ -172,7 +172,7 @@ class Oracle:
     def _drawn(self, seed: int) -> contextlib.AbstractContextManager[None]:
         return seeded(seed) if self.random else contextlib.nullcontext()
 
-    def exact(self, x: Float[Tensor, " B *shape"], draws: int = JUDGES) -> Float[Tensor, "..."]:
+    def exact(self, x: Shaped[Tensor, " B *shape"], draws: int = JUDGES) -> Float[Tensor, "..."]:
         """The user's own module, float32, no gradient; of a random one the share of `draws` votes for each class."""
         self.meet(x)
         if self.random:

@@ -174,6 +174,8 @@ def _check(model: nn.Module, train: Dataset, test: Dataset, delta: float) -> Non
     for words, data in (("training", train), ("test", test)):
         if not len(data):
             raise StackelbergError(f"the {words} set {data.name} is empty; bounds need examples")
+    if train.text:
+        raise StackelbergError(f"{train.name} holds texts; the bounds are of networks for images or points, pass these")
     if train.shape != test.shape:
         raise StackelbergError(
             f"training and test examples must have one shape, got {list(train.shape)} and {list(test.shape)}"

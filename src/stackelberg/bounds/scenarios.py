@@ -21,10 +21,12 @@ def attacked(model: nn.Module, dataset: Dataset, attack: Attack) -> Dataset:
     Rounding costs at most one level a pixel, so some images that fooled the network as floats no longer do.
 
     Raises:
-        StackelbergError: the data set holds points.
+        StackelbergError: the data set holds no images.
     """
-    if dataset.x.dtype != torch.uint8:
-        raise StackelbergError(f"{dataset.name} holds points, the attacked data set needs images; pass an image set")
+    if dataset.x.dim() != 4:
+        raise StackelbergError(
+            f"{dataset.name} holds {dataset.kind}, the attacked data set needs images; pass an image set"
+        )
     parts = []
     for start in range(0, len(dataset), BATCH):
         x, y = dataset.batch(slice(start, start + BATCH))

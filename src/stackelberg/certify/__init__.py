@@ -2,6 +2,7 @@
 
 from stackelberg.certify.branch import Decision, complete, decide
 from stackelberg.certify.certificate import Certificate, Unsupported
+from stackelberg.certify.enumeration import Enumeration, enumerate_letters
 from stackelberg.certify.graph import Graph, graph_of
 from stackelberg.certify.interval import interval, interval_gaps
 from stackelberg.certify.linear import alpha_crown, bounds, crown, linear_gaps
@@ -15,6 +16,7 @@ from stackelberg.certify.zonotope import zonotope
 __all__ = [
     "Certificate",
     "Decision",
+    "Enumeration",
     "Graph",
     "Property",
     "SmoothedCertificate",
@@ -25,6 +27,7 @@ __all__ = [
     "complete",
     "crown",
     "decide",
+    "enumerate_letters",
     "exact",
     "graph_of",
     "interval",

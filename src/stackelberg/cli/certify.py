@@ -138,6 +138,10 @@ def _examples(
 
     ball = Ball(norm, parse_radius(eps))  # pyright: ignore[reportArgumentType]  # the ball checks the norm
     examples = sets.load(data, split)
+    if examples.text:
+        raise StackelbergError(
+            f"{data} holds texts; certify.enumerate_letters proves by asking every exchange of letters"
+        )
     network = asked_network(source, name, width, examples)
     said = ModelSource(
         source=source, name=name, width=width, parameters=sum(p.numel() for p in network.parameters()),

@@ -9,6 +9,7 @@ from stackelberg.data.domain import resized, reweighted_classes, rotated
 from stackelberg.data.parquet import save_parquet
 from stackelberg.data.sources import load, splits
 from stackelberg.data.stream import Stream
+from stackelberg.data.texts import decode, encode
 
 NAMES = tuple(sorted(KNOWN))
 
@@ -20,6 +21,8 @@ __all__ = [
     "Corruption",
     "Dataset",
     "Stream",
+    "decode",
+    "encode",
     "load",
     "resized",
     "reweighted_classes",

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from stackelberg.data.words import LISTS
+
 _DIGITS = tuple(str(digit) for digit in range(10))
 
 
@@ -38,4 +40,5 @@ KNOWN: dict[str, Known] = {
     "modelnet10": Known(
         ("bathtub", "bed", "chair", "desk", "dresser", "monitor", "night_stand", "sofa", "table", "toilet"),
     ),
+    "words": Known(tuple(LISTS)),
 }

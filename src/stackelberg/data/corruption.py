@@ -65,10 +65,10 @@ class Corruption:
         """The same labels, the images corrupted.
 
         Raises:
-            StackelbergError: the data set holds points.
+            StackelbergError: the data set holds no images.
         """
-        if dataset.x.dtype != torch.uint8:
-            raise StackelbergError(f"{dataset.name} holds points, a corruption needs images; pass an image set")
+        if dataset.x.dim() != 4:
+            raise StackelbergError(f"{dataset.name} holds {dataset.kind}, a corruption needs images; pass an image set")
         return replace(dataset, x=self.images(dataset.x), name=f"{dataset.name} {self.name}")
 
 

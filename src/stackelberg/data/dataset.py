@@ -1,4 +1,4 @@
-"""What is a data set in memory?  Images as bytes (or points as floats), labels, and the names of the classes."""
+"""What is a data set in memory?  Images or texts as bytes, points as floats; labels, and the names of the classes."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,8 @@ class Dataset:
     """N labelled examples, held as they were stored: an image costs its bytes and becomes a float only in a batch.
 
     Attributes:
-        x: images, grey levels 0..255 [N, C, H, W]; or point clouds, float32 [N, P, 3] in their own units.
+        x: images, grey levels 0..255 [N, C, H, W]; or point clouds, float32 [N, P, 3] in their own units; or texts,
+            [N, T] bytes with zeros behind their end.
         y: the class of each example, 0..K-1.
         classes: the K names.
         name: where it comes from, for reports.
@@ -30,7 +31,7 @@ class Dataset:
             is NaN or infinite; the first example at fault is named.
     """
 
-    x: UInt8[Tensor, "N C H W"] | Float32[Tensor, "N P 3"]
+    x: UInt8[Tensor, "N C H W"] | Float32[Tensor, "N P 3"] | UInt8[Tensor, "N T"]
     y: Int64[Tensor, " labels"]  # as many as examples: checked below, with a sentence
     classes: list[str]
     name: str
@@ -57,21 +58,34 @@ class Dataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one example: (C, H, W), or (P, 3)."""
+        """The shape of one example: (C, H, W), or (P, 3), or (T,)."""
         return tuple(self.x.shape[1:])
 
     @property
     def cloud(self) -> bool:
-        """Whether the examples are clouds of points, and not images."""
+        """Whether the examples are clouds of points."""
         return self.x.dim() == 3
+
+    @property
+    def text(self) -> bool:
+        """Whether the examples are texts."""
+        return self.x.dim() == 2
+
+    @property
+    def kind(self) -> str:
+        """What the examples are, in words: images, points or texts."""
+        return {2: "texts", 3: "points", 4: "images"}[self.x.dim()]
 
     @property
     def box(self) -> tuple[float, float]:
         """(low, high) of valid inputs, what a `Ball` of these data needs: [0, 1] for images.
 
         Clouds come in their own units: [-r, r] with the smallest power of two r that holds every coordinate, which is
-        [-1, 1] for clouds in the unit ball. `Ball(norm, radius, *data.box)`.
+        [-1, 1] for clouds in the unit ball. A text moves where the network embeds it, each byte as a vector of length
+        1 (see `models.embedded`): [-1, 1]. `Ball(norm, radius, *data.box)`.
         """
+        if self.text:
+            return -1.0, 1.0
         if not self.cloud:
             return 0.0, 1.0
         largest = float(self.x.abs().max()) if len(self.x) else 1.0
@@ -87,11 +101,13 @@ class Dataset:
         """The same examples on another device (images still as bytes)."""
         return replace(self, x=self.x.to(device), y=self.y.to(device))
 
-    def batch(self, index: Index) -> tuple[Float32[Tensor, "B ..."], Int64[Tensor, " B"]]:
-        """(x, y) as the networks take them, on the data's device: images as grey level / 255, float32 in [0, 1]."""
+    def batch(self, index: Index) -> tuple[Float32[Tensor, "B ..."] | UInt8[Tensor, "B T"], Int64[Tensor, " B"]]:
+        """(x, y) as the networks take them, on the data's device: images as grey level / 255, float32 in [0, 1].
+
+        Clouds and texts as they are.
+        """
         places = self._places(index)
-        x = self.x[places]
-        return (x.to(torch.float32).div_(255) if x.dtype == torch.uint8 else x), self.y[places]
+        return as_taken(self.x[places]), self.y[places]
 
     def take(self, which: int | Index) -> "Dataset":
         """The first `which` examples (all, where there are fewer), or those at the given places."""
@@ -108,7 +124,7 @@ class Dataset:
         In a set whose points lie in no order, as in ModelNet10 here, these are a random sample of the surface.
         """
         if not self.cloud:
-            raise StackelbergError(f"{self.name} holds images, which have no points to choose; leave points out")
+            raise StackelbergError(f"{self.name} holds {self.kind}, which have no points to choose; leave points out")
         if count < 1:
             raise StackelbergError(f"the number of points of a cloud must be >= 1, got {count}; pass 1024 for all")
         return replace(self, x=self.x[:, :count].contiguous())
@@ -125,8 +141,8 @@ class Dataset:
 
         Exact sums over the 256 grey levels; a channel that never varies gets the deviation 1.
         """
-        if self.x.dtype != torch.uint8:
-            raise StackelbergError(f"{self.name} holds points, not images: it has no channels to normalise")
+        if self.x.dim() != 4:
+            raise StackelbergError(f"{self.name} holds {self.kind}, not images: it has no channels to normalise")
         level = torch.arange(256, dtype=torch.float64)
         means, stds = [], []
         for channel in range(self.x.shape[1]):
@@ -142,6 +158,11 @@ class Dataset:
         if isinstance(index, slice):
             return index
         return torch.as_tensor(index if isinstance(index, Tensor) else list(index)).to(self.device)
+
+
+def as_taken(x: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "B ..."]:
+    """Stored examples as the networks take them: grey levels as floats in [0, 1], all else as it is."""
+    return x.to(torch.float32).div_(255) if x.dtype == torch.uint8 and x.dim() == 4 else x
 
 
 def empty_class(source: str, name: str, label: int) -> StackelbergError:

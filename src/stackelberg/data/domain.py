@@ -74,8 +74,8 @@ def reweighted_classes(dataset: Dataset, shares: Sequence[float], seed: int = 0)
 
 
 def _sides(dataset: Dataset) -> tuple[int, int]:
-    if dataset.x.dtype != torch.uint8:
-        raise StackelbergError(f"{dataset.name} holds points, not images; pass an image set")
+    if dataset.x.dim() != 4:
+        raise StackelbergError(f"{dataset.name} holds {dataset.kind}, not images; pass an image set")
     return dataset.x.shape[2], dataset.x.shape[3]
 
 

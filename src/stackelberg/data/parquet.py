@@ -103,6 +103,8 @@ def writing_parquet(path: Path | str) -> Iterator[Callable[[Dataset], None]]:
 
 def _table(here: Dataset) -> pa.Table:
     """The examples as an Arrow table in the hub's schema."""
+    if here.text:
+        raise StackelbergError(f"{here.name} holds texts, a Parquet file here keeps images or points; pass these")
     features: dict[str, dict] = {"label": {"names": here.classes, "_type": "ClassLabel"}}
     if here.x.dtype == torch.uint8:
         kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -20,6 +20,7 @@ from stackelberg.data.folder import class_folders, read_folder
 from stackelberg.data.hub import HUB, Unreachable, read_hub
 from stackelberg.data.idx import idx_files, read_idx
 from stackelberg.data.parquet import read_classes, read_parquet
+from stackelberg.data.words import read_words
 from stackelberg.errors import StackelbergError, unknown
 
 SPLITS = ("train", "test")
@@ -30,11 +31,11 @@ _Readers = dict[str, Callable[[], Dataset]]
 def load(source: str | os.PathLike[str], split: str | None = None) -> Dataset:
     """The examples of a named data set or of a local file or folder.
 
-    Args:
     >>> test = load("digits", "test")
     >>> test.x.dtype, test.shape, len(test.classes)
     (torch.uint8, (1, 8, 8), 10)
 
+    Args:
         source: a name of `NAMES` ("mnist"); or a path: a .parquet or .npz file, or a folder with train.parquet and
             test.parquet (or train-*.parquet, as the hub writes them), with idx files, or with images in class
             subfolders (below train/ and test/, or at once); or hub:owner/name, a data set of the Hugging Face hub.
@@ -89,6 +90,8 @@ def _every_class(dataset: Dataset, name: str) -> None:
 def _named(name: str, split: str) -> Dataset:
     if name == "digits":
         return _digits(split)
+    if name == "words":
+        return read_words(split)
     known = KNOWN[name]
     tried = []
     root = os.environ.get("STACKELBERG_DATA")

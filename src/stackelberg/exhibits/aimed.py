@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from stackelberg import data, poison
 from stackelberg.data import Dataset
+from stackelberg.errors import StackelbergError
 from stackelberg.exhibits.exhibit import Exhibit, Measured, Outcome
 from stackelberg.exhibits.ledger import Ledger
 from stackelberg.exhibits.stage import Stage
@@ -152,6 +153,8 @@ class Aimed(Exhibit):
         x, y = test.take(20 * count).batch(slice(None))
         right = (logits(control, x).argmax(1) == y) & (logits(model, x).argmax(1) == y)
         places = right.nonzero()[:, 0]
+        if not len(places):
+            raise StackelbergError(f"{self.id}: of {len(x)} test images none is right; train longer or on more")
         chosen = places[torch.randperm(len(places), generator=dice)[:count]]
         shift = 1 + torch.randint(len(test.classes) - 1, (len(chosen),), generator=dice)
         wishes = (y[chosen] + shift) % len(test.classes)

@@ -17,6 +17,7 @@ from stackelberg.exhibits.convex_nash import ConvexNash
 from stackelberg.exhibits.deep_confused import DeepConfused
 from stackelberg.exhibits.disguises import Disguises
 from stackelberg.exhibits.double_descent import DoubleDescent
+from stackelberg.exhibits.every_model import EveryModel
 from stackelberg.exhibits.exhibit import Exhibit
 from stackelberg.exhibits.few_pixels import FewPixels
 from stackelberg.exhibits.four_cells import FourCells
@@ -53,6 +54,7 @@ _KINDS: tuple[type[Exhibit], ...] = (
     DeepConfused,
     Disguises,
     DoubleDescent,
+    EveryModel,
     FewPixels,
     FourCells,
     Generalized,

@@ -61,16 +61,16 @@ class RobustOverfitting(Exhibit):
         " SR-WDRO than for adversarial training and for Wasserstein DRO (UDR)"
     )
 
-    dataset: str = "mnist"
-    n: int = 500
+    dataset: str = "cifar10"
+    n: int = 1000
     held_out: int = 1000
     test_n: int = 500
-    radius: float = 0.2
+    radius: float = 8 / 255
     gamma: float = 0.1
-    width: int = 16
+    width: int = 32
     epochs: int = 40
-    learning_rate: float = 0.003
-    steps: int = 5
+    learning_rate: float = 0.002
+    steps: int = 3
     beside: bool = True
     seeds: int = 3
 

@@ -8,6 +8,7 @@ from stackelberg.attacks import PGD, untouched
 from stackelberg.data import Dataset
 from stackelberg.games import processes
 from stackelberg.games.game import Game
+from stackelberg.models import embedded
 from stackelberg.threat.payoff import margin
 
 JUDGE_BATCH = 250
@@ -23,6 +24,7 @@ def judge(
     with untouched(model), torch.no_grad():
         for part in mine.split(JUDGE_BATCH):
             x, y = data.batch(part)
+            x = embedded(model, x)
             right = margin(model(x), y) <= 0
             counts[0] += right.sum()
             if game.threat is not None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from stackelberg.attacks import untouched
 from stackelberg.attacks.drawing import seeded
 from stackelberg.data import Dataset
+from stackelberg.data.dataset import as_taken
 from stackelberg.errors import StackelbergError
 from stackelberg.games import processes
 from stackelberg.games.diary import Diary, keeping, refuse_others
@@ -25,7 +26,7 @@ from stackelberg.games.judging import judge
 from stackelberg.games.progress import Reporter
 from stackelberg.games.recipe import Recipe
 from stackelberg.games.training import Training, begin_or_resume, prepare, save, write_record, write_weights
-from stackelberg.models import check_output
+from stackelberg.models import check_output, embedded
 from stackelberg.threat import chance
 
 SHOWN = ("price", "gap", "least", "robust_payoff")
@@ -79,7 +80,6 @@ def solve(
     A part of `train` is held out; after each epoch clean and robust accuracy on it choose the best network. With the
     same arguments on the same machine the weights are the same, bit for bit, also if the run is killed and resumed.
 
-    Args:
     >>> import stackelberg as sb
     >>> train = sb.data.load("digits", "train")
     >>> net = sb.models.build("mlp", classes=10, shape=train.shape, width=8, seed=0)
@@ -88,8 +88,9 @@ def solve(
     >>> len(found.history), found.reason
     (1, 'budget')
 
+    Args:
         game: for example `Adversarial(Ball("linf", 8 / 255))`.
-        model: logits [B, K] from inputs in [0, 1]; trained in place.
+        model: logits [B, K] from inputs in [0, 1], or for texts as `models.embedded` says; trained in place.
         train: the training set.
         epochs: passes over it.
         test: judged once, at the end; never used to choose.
@@ -99,7 +100,8 @@ def solve(
         device: "cpu", "cuda" or "auto".
         devices: processes on this machine.
         nodes: machines.
-        precision: "bfloat16", "float32" or "auto" (bfloat16 where the hardware multiplies in it; clouds float32).
+        precision: "bfloat16", "float32" or "auto" (bfloat16 where the hardware multiplies in it; clouds and texts
+            float32).
         progress: a bar on a terminal, lines off it.
         save_seconds: at most this long between two saved states (one process; several save at epochs' ends).
         loggers: of Fabric's interface, told the settings and each epoch's numbers, see `diary.Logger`.
@@ -112,7 +114,7 @@ def solve(
     _check(train, epochs, plan, processes.count(devices, nodes))
     refuse_others(loggers)
     check_output(model, train.batch(range(2))[0], len(train.classes))
-    if precision == "auto" and train.cloud:
+    if precision == "auto" and (train.cloud or train.text):
         precision = "float32"  # coordinates are not rounded to 8 bits
     fabric = processes.launch(device, devices, nodes, precision)
     training = prepare(fabric, game, model, train, epochs, plan, seed, out, save_seconds)
@@ -190,9 +192,10 @@ def _move(training: Training, index: Tensor, epoch: int) -> float:
     augmentation = recipe.augmentation(training.data.cloud)
     if augmentation is not None:
         x = augmentation(x, chance.fold(keys, 1))
-    if x.dtype == torch.uint8:
-        x = x.float().div_(255)
+    points = embedded(training.module, as_taken(x))
+    x = points.detach()
     training.oracle.refresh()
+    held_x, held_y = training.watched
     play = Play(
         training.oracle,
         chance.fold(keys, 2),
@@ -200,15 +203,17 @@ def _move(training: Training, index: Tensor, epoch: int) -> float:
         training.numbers,
         lambda value: processes.mean(fabric, value),
         progress,
-        training.watched,
+        (embedded(training.module, held_x).detach(), held_y),
     )
     for group in training.optimizer.param_groups:
         group["lr"] = recipe.rate(progress)
     with untouched(training.module):
         moved = game.answer(play, x, y).detach()
     game.after(play, x, moved)
-    if moved.dim() == 4:
+    if moved.dim() == 4 and training.channels_last:
         moved = moved.contiguous(memory_format=torch.channels_last)
+    if points.requires_grad:  # the leader's own embedding learns from the texts and from where they moved
+        x, moved = points, points + (moved - x)
     with seeded(_dice(training)):
         payoffs = game.pay(play, training.wrapped, x, y, moved)
     weights = processes.global_weights(fabric, game.weights, payoffs)

@@ -39,6 +39,7 @@ class Training:
     record: dict[str, Any]
     folder: Path | None
     save_seconds: float
+    channels_last: bool = False
     step: int = 0
     loss: float = 0.0
     seconds: float = 0.0
@@ -65,7 +66,7 @@ def prepare(
     fabric: Fabric, game: Game, model: nn.Module, train: Dataset, epochs: int, plan: Recipe, seed: int,
     out: str | Path | None, save_seconds: float,
 ) -> Training:  # fmt: skip
-    if any(isinstance(m, nn.Conv2d) for m in model.modules()):
+    if _channels_last(model):
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     model.train()
     rest, held = train.split(plan.held_out, seed)
@@ -89,7 +90,20 @@ def prepare(
     return Training(
         fabric, game, module, wrapped, fitted, average, Oracle(module), rest.to(fabric.device), held.to(fabric.device),
         plan, epochs, seed, game.start(), record, None if out is None else Path(out), save_seconds,
+        channels_last=_channels_last(model),
     )  # fmt: skip
+
+
+def _channels_last(model: nn.Module) -> bool:
+    """Whether its images are laid out with the channel innermost, which convolutions are faster in.
+
+    Not where the channels of a 1x1 convolution do not come in eights: oneDNN (of torch 2.13, on processors with AVX2
+    but without AVX-512) writes past the end of its weights' gradient where there are 2 or 4.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    return bool(layers) and all(
+        max(layer.kernel_size) > 1 or layer.in_channels % 8 == layer.out_channels % 8 == 0 for layer in layers
+    )
 
 
 def begin_or_resume(training: Training, resume: bool) -> str | None:

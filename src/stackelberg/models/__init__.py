@@ -1,8 +1,9 @@
 """Which network is this, and is its file safe to load?"""
 
 from stackelberg.models.black_box import BlackBox, network
-from stackelberg.models.catalogue import CLOUD_NAMES, IMAGE_NAMES, NAMES, Spec, build, spec_of
+from stackelberg.models.catalogue import CLOUD_NAMES, IMAGE_NAMES, NAMES, TEXT_NAMES, Spec, build, spec_of
 from stackelberg.models.checks import check_output
+from stackelberg.models.embedding import embedded
 from stackelberg.models.estimator import of_estimator
 from stackelberg.models.logits_of import LogitsOf
 from stackelberg.models.normalized import Normalized
@@ -17,6 +18,7 @@ __all__ = [
     "CLOUD_NAMES",
     "IMAGE_NAMES",
     "NAMES",
+    "TEXT_NAMES",
     "VAE",
     "BlackBox",
     "LogitsOf",
@@ -26,6 +28,7 @@ __all__ = [
     "UNet",
     "build",
     "check_output",
+    "embedded",
     "fingerprint",
     "load",
     "load_onnx",

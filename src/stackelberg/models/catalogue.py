@@ -18,6 +18,7 @@ from stackelberg.models.pointnet import PointNet
 from stackelberg.models.preact import PreActResNet18, WideResNet28
 from stackelberg.models.resnet import ResNet18
 from stackelberg.models.small_cnn import SmallCNN
+from stackelberg.models.text_transformer import TextTransformer
 from stackelberg.models.vgg import VGG16
 from stackelberg.models.vit import ViT
 
@@ -38,11 +39,20 @@ _CLOUDS: dict[str, Callable[..., nn.Module]] = {
     "pointnet": PointNet,
     "pointnet-3bn": partial(PointNet, branches=3),
 }
+_TEXTS: dict[str, Callable[..., nn.Module]] = {"text-transformer": TextTransformer}
 IMAGE_NAMES = tuple(sorted(_FAMILIES))
 """The networks for images."""
 CLOUD_NAMES = tuple(sorted(_CLOUDS))
 """The networks for clouds of points."""
-NAMES = tuple(sorted(_FAMILIES | _CLOUDS))
+TEXT_NAMES = tuple(sorted(_TEXTS))
+"""The networks for texts."""
+NAMES = tuple(sorted(_FAMILIES | _CLOUDS | _TEXTS))
+_KINDS = {
+    3: ("images (C, H, W)", _FAMILIES),
+    2: ("clouds (P, 3)", _CLOUDS),
+    1: ("texts (T,)", _TEXTS),
+}
+"""By the dimensions of an example what it is, and the networks for it."""
 
 _Count = Annotated[int, Field(ge=1)]
 
@@ -53,7 +63,7 @@ class Spec(BaseModel):
     Attributes:
         name: one of `NAMES`.
         classes: K, how many logits.
-        shape: (C, H, W) of an image; or (P, 3) of a cloud, where the network takes any P.
+        shape: (C, H, W) of an image; or (P, 3) of a cloud, where the network takes any P; or (T,) of a text.
         width: the family's measure of size; None for its standard one.
         mean: of each channel, in input units, subtracted first; None for no normalisation.
         std: of each channel, in input units, divided by; None for no normalisation.
@@ -63,7 +73,7 @@ class Spec(BaseModel):
 
     name: str
     classes: _Count
-    shape: tuple[_Count, _Count, _Count] | tuple[_Count, _Count]
+    shape: tuple[_Count, _Count, _Count] | tuple[_Count, _Count] | tuple[_Count]
     width: _Count | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -71,8 +81,8 @@ class Spec(BaseModel):
     @model_validator(mode="after")
     def _one_mean_and_std_per_channel(self) -> "Spec":
         given = [len(numbers) for numbers in (self.mean, self.std) if numbers is not None]
-        if len(self.shape) == 2 and given:
-            raise ValueError("mean and std are for images; a cloud comes in its own units")
+        if len(self.shape) < 3 and given:
+            raise ValueError("mean and std are for images; a cloud comes in its own units, a text in bytes")
         if given not in ([], [self.shape[0]] * 2):
             raise ValueError(
                 f"mean and std must both have {self.shape[0]} numbers (one a channel), or neither be given"
@@ -95,11 +105,12 @@ class Spec(BaseModel):
             raise StackelbergError(f"{source}: {place}{first['msg'].removeprefix('Value error, ')}{value}") from error
         if spec.name not in NAMES:
             raise unknown("model", spec.name, NAMES)
-        if len(spec.shape) != (2 if spec.name in _CLOUDS else 3) or (len(spec.shape) == 2 and spec.shape[1] != 3):
-            takes, others = ("clouds (P, 3)", _FAMILIES) if spec.name in _CLOUDS else ("images (C, H, W)", _CLOUDS)
+        takes = next(words for words, names in _KINDS.values() if spec.name in names)
+        given, fitting = _KINDS[len(spec.shape)]
+        if given != takes or (len(spec.shape) == 2 and spec.shape[1] != 3):
             raise StackelbergError(
                 f"{source}: the network {spec.name} takes {takes}, got examples of the shape {list(spec.shape)}; for"
-                f" these pass another, for example {', '.join(sorted(others)[:3])}"
+                f" these pass another, for example {', '.join(sorted(fitting)[:3])}"
             )
         return spec
 
@@ -123,7 +134,7 @@ class Spec(BaseModel):
     def _family(self) -> nn.Module:
         size = {} if self.width is None else {"width": self.width}
         try:
-            return (_FAMILIES | _CLOUDS)[self.name](self.classes, self.shape, **size)
+            return (_FAMILIES | _CLOUDS | _TEXTS)[self.name](self.classes, self.shape, **size)
         except (RuntimeError, TypeError, OverflowError, MemoryError) as error:  # torch's words for too large a tensor
             raise StackelbergError(
                 f"a network {self.name} of width {self.width or 'as usual'} for {self.classes} classes of"
@@ -149,7 +160,7 @@ def build(
     Args:
         name: one of `NAMES`.
         classes: K, how many logits.
-        shape: (C, H, W) of an image, or (P, 3) of a cloud of P points.
+        shape: (C, H, W) of an image, or (P, 3) of a cloud of P points, or (T,) of a text of T bytes.
         width: the family's measure of size (see its class); None for its standard one.
         mean: of each channel, in input units; with `std` the network begins with `Normalized`.
         std: of each channel, in input units.

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from stackelberg.errors import StackelbergError
@@ -12,7 +12,7 @@ from stackelberg.models.catalogue import spec_of
 from stackelberg.models.normalized import Normalized
 
 
-def check_output(model: nn.Module, x: Float[Tensor, "B ..."], classes: int) -> None:
+def check_output(model: nn.Module, x: Shaped[Tensor, "B ..."], classes: int) -> None:
     """Ask the network about a few images, in evaluation mode and without gradients; it is left as it was.
 
     Raises:
@@ -44,8 +44,9 @@ def check_output(model: nn.Module, x: Float[Tensor, "B ..."], classes: int) -> N
 def _check_shape(model: nn.Module, x: Tensor) -> None:
     """Where the network says which images it takes: broadcasting would let others through in silence."""
     spec, shape = spec_of(model), tuple(x.shape[1:])
-    if spec is not None and shape != spec.shape and (len(spec.shape) == 3 or shape[1:] != spec.shape[1:]):
-        kind = "images" if len(spec.shape) == 3 else "clouds"
+    any_size = spec is not None and len(spec.shape) == 2  # of a cloud only the 3 is fixed
+    if spec is not None and shape != spec.shape and not (any_size and shape[1:] == spec.shape[1:]):
+        kind = {3: "images", 2: "clouds", 1: "texts"}[len(spec.shape)]
         raise StackelbergError(
             f"the network was built for {kind} {list(spec.shape)}, got {list(shape)}; pass such data"
         )

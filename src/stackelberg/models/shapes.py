@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.fx import Proxy
 
@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     Features: TypeAlias = Tensor
     Tokens: TypeAlias = Tensor
     Inputs: TypeAlias = Tensor
+    Texts: TypeAlias = Tensor
 else:
     Images = Float[Tensor, "B C H W"] | Proxy
     Logits = Float[Tensor, "B K"] | Proxy
     Features = Float[Tensor, "B _ _ _"] | Proxy  # a block may change channels and size
     Tokens = Float[Tensor, "B T D"] | Proxy
     Inputs = Float[Tensor, "B ..."] | Proxy  # images or anything else
+    Texts = Shaped[Tensor, "B T"] | Float[Tensor, "B T D"]  # bytes, or embedded

@@ -1,43 +1,13 @@
 """A small vision transformer (Dosovitskiy et al. 2021): pre-normalised blocks, learned places, mean over the tokens."""
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from stackelberg.errors import StackelbergError
-from stackelberg.models.shapes import Images, Logits, Shape, Tokens
+from stackelberg.models.attention import Block, check_width
+from stackelberg.models.shapes import Images, Logits, Shape
 
-_HEADS = 4
 _DEPTH = 6
-
-
-class _Attention(nn.Module):
-    """softmax(q k' / sqrt(d)) v in each of the heads, and a linear map of all heads together."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-
-    def forward(self, x: Tokens) -> Tokens:
-        heads = self.qkv(x).unflatten(2, (3, _HEADS, -1)).permute(2, 0, 3, 1, 4)  # 3, B, heads, T, d
-        mixed = F.scaled_dot_product_attention(heads[0], heads[1], heads[2])
-        return self.out(mixed.transpose(1, 2).flatten(2))
-
-
-class _Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width)
-        self.attention = _Attention(width)
-        self.norm2 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-
-    def forward(self, x: Tokens) -> Tokens:
-        x = x + self.attention(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
 
 
 class ViT(nn.Module):
@@ -60,11 +30,10 @@ class ViT(nn.Module):
             raise StackelbergError(
                 f"vit needs images whose sides are multiples of {patch}, got {height}x{breadth}; pad them"
             )
-        if width % _HEADS:
-            raise StackelbergError(f"vit needs a width that is a multiple of {_HEADS} (its heads), got {width}")
+        check_width("vit", width)
         self.embed = nn.Conv2d(channels, width, patch, stride=patch)
         self.place = nn.Parameter(0.02 * torch.randn((height // patch) * (breadth // patch), width))
-        self.blocks = nn.Sequential(*(_Block(width) for _ in range(_DEPTH)))
+        self.blocks = nn.Sequential(*(Block(width) for _ in range(_DEPTH)))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, classes)
 

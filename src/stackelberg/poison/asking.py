@@ -9,10 +9,12 @@ def check_images(train: Dataset) -> None:
     """Refuse what holds no images, or only one class: a label that is everybody's cannot be the attacker's.
 
     Raises:
-        StackelbergError: points in the place of images, or fewer than two classes with examples.
+        StackelbergError: no images, or fewer than two classes with examples.
     """
-    if train.x.is_floating_point():
-        raise StackelbergError(f"{train.name} holds points, needed are images uint8 [N, C, H, W]; pass an image set")
+    if train.x.dim() != 4:
+        raise StackelbergError(
+            f"{train.name} holds {train.kind}, needed are images uint8 [N, C, H, W]; pass an image set"
+        )
     present = train.y.unique().tolist()
     if len(train.classes) < 2 or len(present) < 2:
         only = train.classes[present[0]] if present else "none"

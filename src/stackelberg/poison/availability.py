@@ -130,8 +130,10 @@ def poisoner(
             no change.
     """
     made = named(method, **settings)
-    if train.x.dtype != torch.uint8:
-        raise StackelbergError(f"{train.name} holds points, not images; the availability poisons here move pixels")
+    if train.x.dim() != 4:
+        raise StackelbergError(
+            f"{train.name} holds {train.kind}, not images, whose pixels the availability poisons move"
+        )
     present = train.y.unique()
     if len(present) < 2:
         raise StackelbergError(
@@ -161,14 +163,14 @@ def availability(
     Every image stays in `ball` after it is rounded to 8 bits, as the rounding is part of every method's optimisation.
     The arguments are those of `poisoner`, which see. Clouds of points have methods of their own, for example "fc-em":
     which takes the place of "gue" there: see `availability_of_clouds`, which gives back a plain data set.
-    """
-    if train.cloud:
 
     >>> import stackelberg as sb
     >>> train = sb.data.load("digits", "train")
     >>> poison = sb.poison.availability(train, sb.Ball("linf", 16 / 255), "lsp", device="cpu")
     >>> poison.x.shape == train.x.shape, poison.moves.outside
     (True, 0)
+    """
+    if train.cloud:
         method = "fc-em" if method == "gue" else method
         part = train if fit is None else train.take(fit)
         return availability_of_clouds(part, ball, method, seed=seed, device=str(launch(device).device), **settings)

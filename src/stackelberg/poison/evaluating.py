@@ -135,8 +135,8 @@ def _check(poisoned: Dataset, clean: Dataset, test: Dataset, shares: Sequence[fl
             f"{poisoned.name} and {clean.name} must hold the same images before and after, got shapes"
             f" {list(poisoned.x.shape)} and {list(clean.x.shape)}; pass the clean set that was poisoned, --n alike"
         )
-    if poisoned.x.dtype != torch.uint8:
-        raise StackelbergError(f"{poisoned.name} holds points, not images")
+    if poisoned.x.dim() != 4:
+        raise StackelbergError(f"{poisoned.name} holds {poisoned.kind}, not images")
     wrong = (poisoned.y != clean.y).nonzero()
     if len(wrong):
         index = int(wrong[0])

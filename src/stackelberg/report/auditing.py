@@ -17,7 +17,7 @@ from stackelberg.attacks.suite import EFFORTS
 from stackelberg.data import Dataset
 from stackelberg.errors import StackelbergError, unknown
 from stackelberg.games import Game, exploitability
-from stackelberg.models import check_output, network
+from stackelberg.models import check_output, embedded, network
 from stackelberg.report.finding import Plan, audit_batch
 from stackelberg.report.merging import Subject, merge
 from stackelberg.report.radii import radii_for
@@ -72,7 +72,7 @@ def audit(
         model: logits [B, K] from inputs in [ball.low, ball.high]; given back exactly as it came. Any callable will do
             that answers for a batch, also with labels alone (see `models.network`).
         data: labelled examples.
-        ball: the threat.
+        ball: the threat; texts move in it where the network embeds them (see `models.embedded`).
         n: how many examples.
         seed: of the choice and of every attack's noise.
         effort: of the attack suite: "fast", "standard" or "max".
@@ -96,7 +96,7 @@ def audit(
     few, _ = data.batch(slice(0, 4))
     model = network(model, few, len(data.classes))
     check_output(model, few, len(data.classes))
-    plan = Plan(ball, _curve_radii(ball, data.shape, radii), seed, effort, gallery)
+    plan = Plan(ball, _curve_radii(ball, _moved_shape(model, few), radii), seed, effort, gallery)
     index, chosen = choose(len(data), n, seed)
     subject = Subject(
         model=model_record(model, len(data.classes)),
@@ -134,7 +134,7 @@ def _exploited(game: Game, model: nn.Module, data: Dataset, seed: int) -> Exploi
     if game.threat is None:
         return None
     with untouched(model), torch.no_grad():
-        if game.proved(model, x.to(device), y.to(device)) is not None:
+        if game.proved(model, embedded(model, x.to(device)), y.to(device)) is not None:
             return None
     found = exploitability(game, model, data, 250, seed=seed, restarts=1)
     return Exploited(
@@ -159,6 +159,12 @@ def choose(size: int, n: int, seed: int) -> tuple[Tensor, str]:
         return torch.arange(size), f"all {size}"
     order = torch.from_numpy(np.random.default_rng(seed).permutation(size))
     return order[:n].sort().values, f"the first {n} of a random permutation of {size} with seed {seed}"
+
+
+def _moved_shape(model: nn.Module, few: Tensor) -> tuple[int, ...]:
+    """The shape of what an adversary moves in one example."""
+    with torch.no_grad():
+        return tuple(embedded(model, few.to(next((p.device for p in model.parameters()), few.device))).shape[1:])
 
 
 def _curve_radii(ball: Ball, shape: tuple[int, ...], wanted: Sequence[float] | None) -> tuple[float, ...]:
@@ -222,7 +228,9 @@ def _share(
 
     for number, batch in batches.items():
         x, y = data.batch(batch)
-        findings.append(audit_batch(model, x.to(device), y.to(device), tuple(batch.tolist()), plan, tell))
+        with torch.no_grad():
+            points = embedded(model, x.to(device))
+        findings.append(audit_batch(model, points, y.to(device), tuple(batch.tolist()), plan, tell))
         if store is not None:
             store.keep(number, findings[-1])
         done += len(batch)

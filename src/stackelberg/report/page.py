@@ -70,8 +70,8 @@ def _ball(report: Report) -> Ball:
 
 
 def thing(report: Report) -> str:
-    """What one example is: "image" or "cloud"."""
-    return "cloud" if len(report.data.shape) == 2 else "image"
+    """What one example is: "image", "cloud" or "text"."""
+    return {1: "text", 2: "cloud"}.get(len(report.data.shape), "image")
 
 
 def _explained(name: str, known: Mapping[str, str]) -> str:

@@ -56,6 +56,10 @@ def weight_robustness(
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
     half = min(KNOWN, len(data) // 2)
     known, asked = data.take(order[:half]), data.take(order[half : 2 * half])
+    if data.text:
+        raise StackelbergError(
+            f"{data.name} holds texts, which changed weights embed elsewhere; leave --weights-eps out"
+        )
     device = next(model.parameters()).device
     x, y = (part.to(device) for part in asked.batch(slice(None)))
     kx, ky = (part.to(device) for part in known.batch(slice(None)))

@@ -13,4 +13,6 @@ def test_the_loss_between_best_and_last_epoch_is_counted(stage: Stage) -> None:
     assert min(lost.values()) >= 0
     assert outcome.holds == (lost["sr-wdro"] < min(lost["at"], lost["udr"]))
     assert (stage.out / "X25.png").is_file()
-    assert len(named("X25", **small, beside=False).run(stage).measured) == 3 * 6
+    alone = named("X25", **small, beside=False).run(stage)
+    assert len(alone.measured) == 3 * 6 + 2 * 2
+    assert not any("averaged" in note for note in alone.notes)

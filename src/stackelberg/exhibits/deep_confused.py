@@ -44,6 +44,12 @@ class DeepConfused(Exhibit):
         " test images and on at most 28 % of CIFAR-10's"
     )
 
+    short = (
+        "on MNIST the victim answers half of the clean images with the class after the true one, so the shift is learnt"
+        " but does not rule: the generator sees 3,000 images and 11 trajectories of 60 steps, in the source all images"
+        " and 500 trajectories"
+    )
+
     mnist_n: int = 3000
     mnist_radius: float = 0.3
     cifar_n: int = 3000

@@ -76,9 +76,9 @@ class EveryModel(Exhibit):
         " embedded word as well as under every exchange of one letter"
     )
     short = (
-        "in the ball SR-WDRO is far above standard training with all four networks, but not above adversarial training:"
-        " the weights guard against overfitting, and so short a training does not come to it; nor does so small a ball"
-        " around the embedded word guard against exchanged letters"
+        "in the ball SR-WDRO is far above standard training with all four networks, but not above adversarial training"
+        " (perhaps since a training so short does not come to the overfitting that re-weighing is for; that was not"
+        " measured), and a small ball around the embedded word does not guard against exchanged letters"
     )
 
     images: str = "mnist"

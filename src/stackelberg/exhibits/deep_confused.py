@@ -47,7 +47,7 @@ class DeepConfused(Exhibit):
     short = (
         "on MNIST the victim answers half of the clean images with the class after the true one, so the shift is learnt"
         " but does not rule: the generator sees 3,000 images and 11 trajectories of 60 steps, in the source all images"
-        " and 500 trajectories"
+        " and many more trajectories"
     )
 
     mnist_n: int = 3000

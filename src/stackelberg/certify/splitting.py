@@ -14,6 +14,7 @@ from stackelberg.certify.ascent import Search, climbed
 from stackelberg.certify.backward import Boxes, Linear, least, rows_of, substituted
 from stackelberg.certify.clipping import MOST, Functions, clipped, functions, of_neurons
 from stackelberg.certify.graph import Graph
+from stackelberg.certify.neurons import Neurons, before_of
 from stackelberg.certify.nodes import Activation
 from stackelberg.certify.region import Region
 from stackelberg.certify.relaxation import adaptive, lines
@@ -29,70 +30,10 @@ _FIRST = 16  # parts of the first batch
 _PENALTY = 1e4
 
 
-@dataclass(frozen=True, eq=False)
-class Neurons:
-    """The open coordinates of every activation: where they are among all, flattened.
-
-    Attributes:
-        places: activation numbers.
-        numbers: per activation, flat coordinates that are open over the whole region.
-        total: of all of them.
-    """
-
-    places: tuple[int, ...]
-    numbers: tuple[Tensor, ...]
-    total: int
-
-    @staticmethod
-    def of(graph: Graph, boxes: Boxes) -> "Neurons":
-        """Those of boxes for one region."""
-        found = {}
-        for place in graph.activations:
-            before = _before(graph, place)
-            open_ones = ((boxes.low[before] < 0) & (boxes.high[before] > 0)).flatten().nonzero()[:, 0]
-            if len(open_ones):
-                found[place] = open_ones
-        return Neurons(tuple(found), tuple(found.values()), sum(len(v) for v in found.values()))
-
-    def spread(self, values: Tensor, graph: Graph) -> dict[int, Tensor]:
-        """[n, total] as one tensor [n, 1, *shape] per activation, zero elsewhere."""
-        out, start = {}, 0
-        for place, numbers in zip(self.places, self.numbers, strict=True):
-            shape = graph.nodes[place].shape
-            full = values.new_zeros(len(values), math.prod(shape))
-            full[:, numbers] = values[:, start : start + len(numbers)]
-            out[place] = full.view(-1, 1, *shape)
-            start += len(numbers)
-        return out
-
-    def gathered(self, parts: dict[int, Tensor]) -> Tensor:
-        """The inverse: [n, total] from tensors [n, 1, *shape]."""
-        return torch.cat(
-            [parts[p].flatten(1)[:, numbers] for p, numbers in zip(self.places, self.numbers, strict=True)], 1
-        )
-
-    def written(self, ends: list[Tensor], values: Tensor, graph: Graph) -> list[Tensor]:
-        """The nodes' ends [1, *shape] for n parts, with values [n, total] at the open coordinates."""
-        out, start = [end.expand(len(values), *end.shape[1:]) for end in ends], 0
-        for place, numbers in zip(self.places, self.numbers, strict=True):
-            before = _before(graph, place)
-            full = out[before].flatten(1).clone()
-            full[:, numbers] = values[:, start : start + len(numbers)].to(full)
-            out[before] = full.view_as(out[before])
-            start += len(numbers)
-        return out
-
-
 def paced(count: int, seconds: float, until: float) -> int:
     """So many parts took so long: how many next, at most twice as many, and in an eighth of the time that is left."""
     room = max(until - time.monotonic(), 0.0) / 8 / max(seconds, 1e-4)
     return max(1, int(count * room) if room < 1 else int(max(count, _FIRST) * min(room, 2.0)))
-
-
-def _before(graph: Graph, place: int) -> int:
-    node = graph.nodes[place]
-    assert isinstance(node, Activation)
-    return node.input
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +168,7 @@ class Phases:
         """The whole region, for each condition."""
         count, total, device = len(self.objective), self.neurons.total, self.region.low.device
         ends = [
-            self.neurons.gathered({p: part[_before(self.graph, p)][:, None] for p in self.neurons.places})
+            self.neurons.gathered({p: part[before_of(self.graph, p)][:, None] for p in self.neurons.places})
             if total
             else self.region.low.new_zeros(1, 0)
             for part in (self.boxes.low, self.boxes.high)
@@ -356,7 +297,7 @@ class Phases:
         """How much of the bound is lost to each open ReLU's triangle (De Palma et al. 2021, section 4), [n, total]."""
         lost = {}
         for place in self.neurons.places:
-            node, before = self.graph.nodes[place], _before(self.graph, place)
+            node, before = self.graph.nodes[place], before_of(self.graph, place)
             assert isinstance(node, Activation)
             low, high = boxes.low[before][:, None], boxes.high[before][:, None]
             a = function.seen.get(place, torch.zeros_like(low))
@@ -373,7 +314,7 @@ class Phases:
         boxes = self._boxes(part, self.boxes)
         found = [substituted(self.graph, boxes, len(self.graph.nodes) - 1, self.objective[part.row][:, None])]
         for place, signs in self.neurons.spread(part.sign.double(), self.graph).items():
-            before = _before(self.graph, place)
+            before = before_of(self.graph, place)
             flat = signs.flatten()
             numbers = flat.nonzero()[:, 0]
             unit = flat.new_zeros(1, len(numbers), len(flat))

@@ -1,6 +1,7 @@
 """Results: written whole, taken again where nothing changed, and shown beside the published number."""
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from stackelberg.exhibits import (
     reproduce,
     table,
 )
+from stackelberg.exhibits.reproducing import command
 from stackelberg.threat import clopper_pearson
 
 ROOT = Path(__file__).parents[2]
@@ -77,6 +79,18 @@ def test_it_is_measured_again_only_if_something_changed(stage: Stage, said: list
     result = reproduce(Coin(n=50), stage)
     assert said.count("tossed") == 4
     assert result.command == "stackelberg reproduce X99 --set n=50 --seed 1"
+
+
+def test_the_command_of_several_values_is_read_back() -> None:
+    changed = named("X19", sets="mnist", widths="1,40", noise=0.1)
+    assert changed.settings["sets"] == ("mnist",)
+    assert changed.settings["widths"] == (1, 40)
+    words = shlex.split(command(changed, 0))
+    assert "widths=1,40" in words
+    given = dict(word.split("=") for word in words if "=" in word)
+    assert named("X19", **given) == changed
+    with pytest.raises(StackelbergError, match="X19: widths got 'wide'"):
+        named("X19", widths="1,wide")
 
 
 def test_other_weights_under_the_same_name_are_noticed(stage: Stage, said: list[str], monkeypatch) -> None:

@@ -33,13 +33,13 @@ def values(outcome: Outcome) -> dict[str, float]:
 
 def test_double_descent(bare: Stage) -> None:
     outcome = named(
-        "X19", n=100, fresh=200, features=(10, 100, 1000), widths=(1, 40), epochs=400, seeds=2
+        "X19", sets=("mnist",), n=100, fresh=200, features=(10, 100, 1000), widths=(1, 40), epochs=400, seeds=2
     ).run(bare)  # fmt: skip
     found = values(outcome)
-    assert found["random features, width 100: test error"] > found["random features, width 10: test error"]
-    assert found["random features, width 100: test error"] > found["random features, width 1000: test error"]
-    assert found["random features, width 1000: training error"] == 0
-    assert found["network, width 40: test error"] < found["network, width 1: test error"]
+    features = [found[f"mnist, random features, width {width}: test error"] for width in (10, 100, 1000)]
+    assert features[0] < features[1] > features[2]
+    assert found["mnist, random features, width 1000: training error"] == 0
+    assert found["mnist, network, width 40: test error"] < found["mnist, network, width 1: test error"]
     assert (bare.out / "X19.png").stat().st_size > 10_000
 
 

@@ -23,7 +23,8 @@ def command(
     listed: Annotated[bool, typer.Option("--list", help="Print the exhibits and stop.")] = False,
     table: Annotated[bool, typer.Option("--table", help="Print the results in --out as Markdown and stop.")] = False,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Another value for a setting.")
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Another value for a setting; of several, commas between."),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Directory of the results.")] = Path("results"),
     runs: Annotated[Path, typer.Option(help="Directory of the trained networks, used where they are there.")] = Path(

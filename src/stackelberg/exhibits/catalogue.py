@@ -82,7 +82,9 @@ EXHIBITS: dict[str, type[Exhibit]] = {kind.id: kind for kind in sorted(_KINDS, k
 
 
 def named(id: str, **settings: Any) -> Exhibit:
-    """The exhibit with an id, at its own settings but for those given (text is read as its field's type).
+    """The exhibit with an id, at its own settings but for those given.
+
+    Text is read as its field's type; for several values they are written with commas between: "8,16".
 
     Raises:
         StackelbergError: no such exhibit or setting, or a value that does not fit.
@@ -94,6 +96,8 @@ def named(id: str, **settings: Any) -> Exhibit:
     for name in settings:
         if name not in known:
             raise unknown(f"setting of {id}", name, known)
+        if isinstance(known[name], tuple) and isinstance(settings[name], str):
+            settings[name] = tuple(settings[name].split(",")) if settings[name] else ()
     try:
         return TypeAdapter(kind).validate_python(known | settings)
     except ValidationError as error:

@@ -1,7 +1,9 @@
 """X19: the test error over width, through the threshold at which noisy labels are interpolated."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 
 import numpy as np
@@ -14,21 +16,25 @@ from torch import Tensor
 from stackelberg import data
 from stackelberg.bounds import random_features
 from stackelberg.exhibits.exhibit import Exhibit, Measured, Outcome
+from stackelberg.exhibits.ledger import Ledger
 from stackelberg.exhibits.stage import Stage
 from stackelberg.files import replacing
 from stackelberg.threat.rate import half_interval
 
 Errors = tuple[list[float], list[float]]
 """(training, test) error of each seed."""
+Curve = dict[int, Errors]
+"""By width."""
 
 INPUT = 0.1  # what the networks' inputs are multiplied by
 
 
 @dataclass(frozen=True)
 class DoubleDescent(Exhibit):
-    """Random features and two-layer networks on MNIST, part of the training labels replaced at random.
+    """Random features and two-layer networks, part of the training labels replaced at random.
 
     Attributes:
+        sets: named sets of images.
         n: training images.
         fresh: test images, their labels untouched.
         noise: share of the training labels drawn anew among all classes.
@@ -43,15 +49,13 @@ class DoubleDescent(Exhibit):
     published = "test error over width peaks at the interpolation threshold and falls again; no table"
     source = "Belkin, Hsu, Ma and Mandal 2019 (PNAS); X.-S. Gao 2024, slide 'Double descent'"
     claim = (
-        "random features: the test error peaks within a factor 1.25 of n features, by more than the 95 % t intervals"
-        " above the best narrower and the widest model, which interpolates the noise; networks: the widest, which"
-        " interpolates too, is better than the worst"
+        "on each set of images: the test error of random features peaks within a factor 1.25 of n features, by more"
+        " than the 95 % t intervals above the best narrower and the widest model, which interpolates the noise; of the"
+        " networks the widest, which interpolates too, is better than the worst"
     )
-    short = (
-        "the random features peak as published; in the run of 2026-11-25 the units of the networks died in the first"
-        " steps, for which their inputs are scaled since, and that has not been measured yet"
-    )
+    short = "in the run of 2026-11-25, on MNIST alone, the units of the networks died in the first steps"
 
+    sets: tuple[str, ...] = ("mnist", "cifar10")
     n: int = 1000
     fresh: int = 2000
     noise: float = 0.2
@@ -63,43 +67,57 @@ class DoubleDescent(Exhibit):
     seeds: int = 3
 
     def run(self, stage: Stage) -> Outcome:
-        draws = [self._draw_data(stage.seed + k) for k in range(self.seeds)]
-        by_features: dict[int, Errors] = {}
-        for width in self.features:
-            by_features[width] = self._features(draws, width, stage.seed)
-            stage.say(f"X19: {width} features: train, test error {self._words(by_features[width])}")
-        by_width: dict[int, Errors] = {}
-        for width in self.widths:
-            by_width[width] = self._networks(draws, width, stage.seed)
-            stage.say(f"X19: network of width {width}: train, test error {self._words(by_width[width])}")
-        self._draw(stage, by_features, by_width)
+        curves: dict[str, tuple[Curve, Curve]] = {}
+        rows: list[Measured] = []
+        balance: dict[str, float] = {}
+        for name in self.sets:
+            draws = [self._draw_data(name, stage.seed + k) for k in range(self.seeds)]
+            balance[name] = (10 * self.n - 10) / (draws[0][0].shape[1] + 11)
+            curves[name] = (
+                self._curve(stage, f"{name}, random features", self.features, partial(self._features, draws)),
+                self._curve(stage, f"{name}, network", self.widths, partial(self._networks, draws)),
+            )
+            for kind, curve in zip(("random features", "network"), curves[name], strict=True):
+                rows += self._rows(f"{name}, {kind}", curve)
+        self._draw(stage, curves, balance)
         return Outcome(
-            measured=(*self._rows("random features", by_features), *self._rows("network", by_width)),
-            holds=self._peaks(by_features) and self._recovers(by_width),
+            measured=tuple(rows),
+            holds=all(self._peaks(features) and self._recovers(networks) for features, networks in curves.values()),
             notes=(
-                f"MNIST, {self.n} training images with {100 * self.noise:g} % of the labels drawn anew, {self.fresh}"
-                f" test images with their own; mean of {self.seeds} draws of images, noise and features, half the 95 %"
-                " t interval over them",
+                f"{self.n} training images with {100 * self.noise:g} % of the labels drawn anew, {self.fresh} test"
+                f" images with their own; mean of {self.seeds} draws of images, noise and features, half the 95 % t"
+                " interval over them",
                 "random features: relu, least norm by a singular value decomposition in float64, no penalty; the"
                 " threshold is n features",
                 f"networks: one hidden layer, squared loss on one-hot labels, Adam, {self.epochs} epochs, every weight"
-                " trained; as many weights as residuals at width"
-                f" {round((10 * self.n - 10) / 795)}: {self._threshold(by_width)}",
+                " trained",
+                *(self._threshold(name, networks, balance[name]) for name, (_, networks) in curves.items()),
             ),
             pictures=("X19.png",),
         )
 
-    def _draw_data(self, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """(x, noisy labels, fresh x, its labels); pixels with mean 0 and a variance of 1 over all."""
+    def _curve(self, stage: Stage, name: str, widths: Sequence[int], measure: Callable[[int, int], Errors]) -> Curve:
+        """The errors at each width; those measured before a kill are not measured again."""
+        ledger, found = Ledger(stage, self), {}
+        for width in widths:
+            train, test = ledger.number(f"{name}, width {width}", lambda width=width: measure(width, stage.seed))
+            found[width] = train, test
+            stage.say(f"X19: {name}, width {width}: train, test error {self._words(found[width])}")
+        return found
+
+    def _draw_data(self, name: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """(x, noisy labels, fresh x, its labels); pixels with mean 0 and a variance of 1 over all training images."""
         chance = np.random.default_rng(seed)
         parts = []
         for split, count in (("train", self.n), ("test", self.fresh)):
-            whole = data.load("mnist", split)
+            whole = data.load(name, split)
             x, y = whole.batch(torch.from_numpy(chance.permutation(len(whole))[:count]))
-            parts += [(x.flatten(1).numpy().astype(np.float64) - 0.1307) / 0.3081, y.numpy()]
+            parts += [x.flatten(1).numpy().astype(np.float64), y.numpy()]
         x, y, fresh, truth = parts
+        middle, spread = x.mean(), x.std()
         drawn = chance.random(len(y)) < self.noise
-        return x, np.where(drawn, chance.integers(0, 10, len(y)), y), fresh, truth
+        y = np.where(drawn, chance.integers(0, 10, len(y)), y)
+        return (x - middle) / spread, y, (fresh - middle) / spread, truth
 
     def _features(self, draws: list, width: int, seed: int) -> Errors:
         train, test = [], []
@@ -117,7 +135,7 @@ class DoubleDescent(Exhibit):
         errors = [(answers(weights, a).argmax(2) != b).float().mean(1).tolist() for a, b in ((x, y), (fresh, truth))]
         return errors[0], errors[1]
 
-    def _peaks(self, found: dict[int, Errors]) -> bool:
+    def _peaks(self, found: Curve) -> bool:
         mean = {width: fmean(test) for width, (_, test) in found.items()}
         peak = max(mean, key=lambda width: mean[width])
         narrow = min((width for width in mean if width < peak), key=lambda width: mean[width], default=peak)
@@ -127,17 +145,16 @@ class DoubleDescent(Exhibit):
         )
         return self.n / 1.25 <= peak <= 1.25 * self.n and clear and max(found[widest][0]) == 0
 
-    def _recovers(self, found: dict[int, Errors]) -> bool:
+    def _recovers(self, found: Curve) -> bool:
         mean = {width: fmean(test) for width, (_, test) in found.items()}
         return mean[max(mean)] < max(mean.values()) and fmean(found[max(mean)][0]) <= 0.01
 
-    def _threshold(self, found: dict[int, Errors]) -> str:
+    def _threshold(self, name: str, found: Curve, balance: float) -> str:
         first = next((width for width, (train, _) in found.items() if fmean(train) <= 0.01), None)
-        return (
-            "none has a training error of at most 1 %" if first is None else f"the error is at most 1 % from {first} on"
-        )
+        reached = "at none of these widths" if first is None else f"from width {first} on"
+        return f"{name}: as many weights as residuals at width {balance:.1f}; a training error of at most 1 % {reached}"
 
-    def _rows(self, name: str, found: dict[int, Errors]) -> list[Measured]:
+    def _rows(self, name: str, found: Curve) -> list[Measured]:
         return [
             Measured(name=f"{name}, width {width}: {words} error{more}", value=value)
             for width, errors in found.items()
@@ -149,15 +166,17 @@ class DoubleDescent(Exhibit):
     def _words(self, errors: Errors) -> str:
         return ", ".join(f"{fmean(values):.3f}" for values in errors)
 
-    def _draw(self, stage: Stage, by_features: dict[int, Errors], by_width: dict[int, Errors]) -> None:
-        figure = Figure(figsize=(10, 4.4), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        _curves(left, by_features, "random features")
-        left.axvline(self.n, color="#777777", linestyle=":")
-        _curves(right, by_width, "hidden units, network")
-        right.axvline((10 * self.n - 10) / 795, color="#777777", linestyle=":")
-        left.legend()
-        figure.suptitle(f"MNIST, {self.n} images, {100 * self.noise:g} % of the labels drawn anew", fontsize=10)
+    def _draw(self, stage: Stage, curves: dict[str, tuple[Curve, Curve]], balance: dict[str, float]) -> None:
+        figure = Figure(figsize=(10, 0.6 + 3.8 * len(curves)), layout="constrained")
+        for (name, found), (left, right) in zip(
+            curves.items(), figure.subplots(len(curves), 2, squeeze=False), strict=True
+        ):
+            _curves(left, found[0], f"{name}: random features")
+            left.axvline(self.n, color="#777777", linestyle=":")
+            _curves(right, found[1], f"{name}: hidden units, network")
+            right.axvline(balance[name], color="#777777", linestyle=":")
+            left.legend()
+        figure.suptitle(f"{self.n} images, {100 * self.noise:g} % of the labels drawn anew", fontsize=10)
         with replacing(stage.out / "X19.png") as part:
             figure.savefig(part, format="png", dpi=110)
 
@@ -197,7 +216,7 @@ def answers(weights: list[Tensor], x: Float[Tensor, "S n d"]) -> Float[Tensor, "
     return torch.baddbmm(offset, torch.relu(torch.baddbmm(bias, INPUT * x, first)), second)
 
 
-def _curves(axes: Axes, found: dict[int, Errors], label: str) -> None:
+def _curves(axes: Axes, found: Curve, label: str) -> None:
     widths = list(found)
     for place, (words, colour) in enumerate((("training", "#777777"), ("test", "#1f5fa8"))):
         values = [errors[place] for errors in found.values()]

@@ -3,6 +3,7 @@
 import shlex
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -55,8 +56,14 @@ def measured_before(exhibit: Exhibit, stage: Stage) -> Result | None:
 def command(exhibit: Exhibit, seed: int) -> str:
     """The command line that repeats an exhibit."""
     usual = type(exhibit)().settings
-    changed = [f"--set {name}={value}" for name, value in exhibit.settings.items() if value != usual[name]]
-    return " ".join(["stackelberg reproduce", shlex.quote(exhibit.id), *changed, f"--seed {seed}"])
+    changed = {name: value for name, value in exhibit.settings.items() if value != usual[name]}
+    options = [f"--set {shlex.quote(f'{name}={_as_text(value)}')}" for name, value in changed.items()]
+    return " ".join(["stackelberg reproduce", shlex.quote(exhibit.id), *options, f"--seed {seed}"])
+
+
+def _as_text(value: Any) -> str:
+    """A setting as `catalogue.named` reads it."""
+    return ",".join(str(one) for one in value) if isinstance(value, tuple | list) else str(value)
 
 
 def read_results(folder: Path) -> list[Result]:

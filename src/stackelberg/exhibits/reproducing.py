@@ -68,7 +68,7 @@ def _as_text(value: Any) -> str:
 
 def read_results(folder: Path) -> list[Result]:
     """All results in a folder, by id."""
-    return [Result.from_json(path) for path in sorted(folder.glob("X*.json"))]
+    return [Result.from_json(path) for path in sorted(folder.glob("[A-Z][0-9][0-9].json"))]
 
 
 def _same(before: Result, exhibit: Exhibit, stage: Stage) -> bool:

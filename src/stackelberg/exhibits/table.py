@@ -15,22 +15,24 @@ here; where it does not hold, the notes of its row say why.
 
 
 def table(results: Iterable[Result]) -> str:
-    """The page for some results: every row X of the catalogue, those without a result with what would give it."""
+    """The page for some results: every exhibit of the catalogue, those without a result with what would give it.
+
+    The rows X of published figures come first, then what is measured beside them.
+    """
     found = {result.id: result for result in results}
-    wanted = {id: kind for id, kind in EXHIBITS.items() if id.startswith("X")}
-    ids = sorted(found.keys() | wanted.keys())
-    sections = [_section(found[id]) if id in found else _missing(wanted[id]) for id in ids]
-    return "\n".join([_HEAD, *_overview(found, wanted, ids), *sections])
+    ids = sorted(found.keys() | EXHIBITS.keys(), key=lambda id: (not id.startswith("X"), id))
+    sections = [_section(found[id]) if id in found else _missing(EXHIBITS[id]) for id in ids]
+    return "\n".join([_HEAD, *_overview(found, ids), *sections])
 
 
-def _overview(found: dict[str, Result], wanted: dict[str, type[Exhibit]], ids: list[str]) -> list[str]:
+def _overview(found: dict[str, Result], ids: list[str]) -> list[str]:
     lines = ["| row | | its claim | measured on |", "|---|---|---|---|"]
     for id in ids:
         if id in found:
             holds = "holds" if found[id].outcome.holds else "does not hold here"
             lines.append(f"| {id} | {found[id].title} | {holds} | {found[id].environment.created[:10]} |")
         else:
-            lines.append(f"| {id} | {wanted[id].title} | not measured | |")
+            lines.append(f"| {id} | {EXHIBITS[id].title} | not measured | |")
     return [*lines, ""]
 
 

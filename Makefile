@@ -4,11 +4,11 @@ BIN := .venv/bin
 
 .PHONY: demo test lint docs clean
 
-demo: .venv/base.stamp  ## train a standard and a robust network on digits, audit both, write demo/report.html
+demo: .venv/base.stamp  ## train three networks on digits, audit them, write demo/report.html
 	$(BIN)/stackelberg demo --out demo
 
 test: .venv/dev.stamp  ## every test, one process a core; real data is read from STACKELBERG_DATA where it is set
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: .venv/dev.stamp  ## style, types, and imports that only go down
 	$(BIN)/ruff check

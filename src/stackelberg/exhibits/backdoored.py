@@ -48,9 +48,10 @@ class Backdoors(Exhibit):
         " classes to the target, against a control without the backdoor, and clean accuracy stays within 1 point"
     )
     short = (
-        "the victims learn the classic patch with changed labels, and the label-consistent one in part, but the noise of"
-        " true labels gives the trigger no more success than it has on the control; whether more than 200 poisoned"
-        " images, or a training to the end (150 epochs as published, here 10), would change that was not measured"
+        "the victims learn the classic patch with changed labels, and the label-consistent one in part, but the noise"
+        " that keeps labels true gives the trigger no more success than it has on the control; whether more than 200"
+        " poisoned images, or a training to the end (150 epochs as published, here 10), would change that was not"
+        " measured"
     )
 
     source_name: str = "cifar10"

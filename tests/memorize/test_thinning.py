@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from stackelberg.errors import StackelbergError
-from stackelberg.memorize.thinning import condensed, missing_mass, nearby_set_of, uncovered
+from stackelberg.memorize.thinning import condensed, medoids, missing_mass, nearby_set_of, uncovered
 
 EXACT = "donot_use_mm_for_euclid_dist"
 
@@ -33,6 +33,23 @@ def test_every_promise_is_kept(norm, radius):
     assert torch.allclose(lead, torch.from_numpy(thin.certified), atol=1e-9)
     assert (lead >= torch.minimum(torch.tensor(radius), other / 2) - 2e-9).all()
     assert radius == 0.5 or len(kept) < len(x) / 3
+
+
+def test_medoids_are_stored_points_near_the_centres():
+    """Of three blobs with three points asked, one near each mean; of each class as many as the rest allows."""
+    x, y = blobs()
+    kept = torch.from_numpy(medoids(x, y, 3))
+    assert y[kept].sort().values.tolist() == [0, 1, 2]
+    for place in kept:
+        own = x[y == y[place]]
+        far = (own - own.mean(0)).norm(dim=1)
+        assert (x[place] - own.mean(0)).norm() < far.quantile(0.1)
+    counts = y[torch.from_numpy(medoids(x, y, 10))].bincount()
+    assert counts.tolist() == [4, 3, 3]
+    assert medoids(x, y, 1000).tolist() == list(range(len(x)))
+    assert medoids(x, y, 10, seed=0).tolist() == medoids(x, y, 10, seed=0).tolist()
+    with pytest.raises(StackelbergError, match="count must be at least 3, the number of classes, got 2"):
+        medoids(x, y, 2)
 
 
 def test_more_is_kept_for_a_larger_radius():

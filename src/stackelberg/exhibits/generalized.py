@@ -3,19 +3,31 @@
 import json
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from stackelberg import data
+from stackelberg import data, games
 from stackelberg.certify import steepness
 from stackelberg.exhibits.exhibit import Exhibit, Measured, Outcome
 from stackelberg.exhibits.networks import Network
 from stackelberg.exhibits.stage import Stage
 from stackelberg.files import replacing
-from stackelberg.memorize import NO_ANSWER, class_distances, condensed, generalizable, nearby_set_of, uncovered
+from stackelberg.memorize import (
+    NO_ANSWER,
+    class_distances,
+    condensed,
+    distance_net,
+    generalizable,
+    lipschitz,
+    medoids,
+    nearby_set_of,
+    uncovered,
+)
 from stackelberg.memorize.sample_size import expected_error, nearby_set, seen_share
 from stackelberg.models.stored import RUN
 from stackelberg.threat import Ball, clopper_pearson
@@ -23,6 +35,34 @@ from stackelberg.threat import Ball, clopper_pearson
 PAIRS = ((1, 7), (4, 9), (3, 5))
 RADII = {"l2": (0.1, 0.25, 0.5, 1.0), "linf": (0.1, 0.3)}
 BATCH = 500
+RECIPE = {"augment": 1, "check_steps": 1, "precision": "float32"}
+
+
+@dataclass(frozen=True)
+class Other:
+    """Another set of images for a network of distances, with the published training's theta and mix.
+
+    Attributes:
+        eps: linf radius.
+        published: certified accuracy of a large network.
+        epochs: of training.
+        game: played.
+        recipe: beside what all have.
+    """
+
+    eps: float
+    published: str
+    epochs: int
+    game: games.LipschitzMargin
+    recipe: dict[str, Any]
+
+
+OTHERS = {
+    "fashion_mnist": Other(0.1, "79.23 %", 40, games.LipschitzMargin(Ball("linf", 0.1), theta=3.0), {}),
+    "cifar10": Other(
+        8 / 255, "40.06 %", 20, games.LipschitzMargin(Ball("linf", 8 / 255), 3.0, 0.1, 5e-4), {"flip": True}
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,10 +76,13 @@ class Generalized(Exhibit):
         radius: that the thinned prototypes promise, l2.
         sizes: samples of the synthetic law.
         draws: of each size.
-        widths: of the networks of distances, trained at linf `eps`.
+        widths: of the networks of distances, trained on MNIST at linf `eps` from fresh weights.
+        begun: widths of those that begin as the memorizer of so many training images, trained alike.
         epochs: of their training.
         eps: at which they are certified.
-        test: test images at which they are.
+        others: more sets of images, of `OTHERS`.
+        wide: width of their networks.
+        test: test images at which networks are certified.
     """
 
     id = "X24"
@@ -62,8 +105,11 @@ class Generalized(Exhibit):
     sizes: tuple[int, ...] = (32, 64, 128, 256)
     draws: int = 100
     widths: tuple[int, ...] = (64, 128, 256)
+    begun: tuple[int, ...] = (64, 128, 256)
     epochs: int = 40
     eps: float = 0.3
+    others: tuple[str, ...] = ("fashion_mnist", "cifar10")
+    wide: int = 256
     test: int = 10_000
 
     def run(self, stage: Stage) -> Outcome:
@@ -175,43 +221,66 @@ class Generalized(Exhibit):
         stage.say(f"X24: {', '.join(f'{row.name} {row.here}' for row in rows)}")
         return rows
 
-    def _networks(self, stage: Stage, test: data.Dataset) -> tuple[list[Measured], float, dict[int, list[Any]]]:
-        ball, rows, best, histories = Ball("linf", self.eps), [], 0.0, {}
-        test = test.take(torch.arange(min(self.test, len(test))))
-        for width in self.widths:
-            recipe = {"augment": 1, "check_steps": 1, "precision": "float32"}
-            name = f"mnist-distance-net-{width}"
-            model = stage.network(
-                Network(name, "mnist", "distance-net", width, "margin", ball, epochs=self.epochs, recipe=recipe)
+    def _networks(self, stage: Stage, test: data.Dataset) -> tuple[list[Measured], float, dict[str, list[Any]]]:
+        """(rows, the best share certified of MNIST, the trainings on it by name)."""
+        rows, best, histories = [], 0.0, {}
+        ball = Ball("linf", self.eps)
+        asked = [(width, "", None) for width in self.widths]
+        asked += [(width, " from the memorizer", partial(_memorizer, width)) for width in self.begun]
+        for width, words, start in asked:
+            name = f"mnist-distance-net-{width}{'-memorizer' if words else ''}"
+            network = Network(
+                name, "mnist", "distance-net", width, "margin", ball, epochs=self.epochs, recipe=RECIPE, start=start
             )
-            device = next(model.parameters()).device
-            right, sure = 0, 0
-            for part in torch.arange(len(test)).split(BATCH):
-                x, y = (tensor.to(device) for tensor in test.batch(part))
-                with torch.no_grad():
-                    right += int((model(x).argmax(1) == y).sum())
-                sure += int(steepness(model, x, y, ball).certified.sum())
-            histories[width] = _history(stage.runs / name / RUN)
-            certified = clopper_pearson(sure, len(test))
-            best = max(best, certified.value)
-            published = "93.09 %" if width == max(self.widths) else None
-            title = f"distances, width {width}"
-            rows += [
-                Measured(name=f"{title}: clean", rate=clopper_pearson(right, len(test))),
-                Measured(name=f"{title}: certified at {self.eps:g}", published=published, rate=certified),
-                Measured(
-                    name=f"{title}: minutes of training", value=sum(one["seconds"] for one in histories[width]) / 60
-                ),
-                Measured(name=f"{title}: parameters", value=float(_count(model.parameters()))),
-            ]
-            stage.say(f"X24: {title}: certified {certified}")
-        return rows, best, histories
+            published = "93.09 %" if width == max(self.widths + self.begun) else None
+            title = f"distances{words}, width {width}"
+            found, certified, histories[title] = self._certified(stage, network, test, title, published)
+            rows += found
+            best = max(best, certified)
+        return rows + self._others(stage), best, histories
 
-    def _draw(self, path: Path, curve: list[tuple[int, float, float, float]], histories: dict[int, list[Any]]) -> None:
+    def _others(self, stage: Stage) -> list[Measured]:
+        rows = []
+        for source in self.others:
+            other = OTHERS[source]
+            network = Network(
+                f"{source}-distance-net-{self.wide}", source, "distance-net", self.wide, other.game, other.game.ball,
+                epochs=other.epochs, recipe=RECIPE | other.recipe,
+            )  # fmt: skip
+            title = f"distances, {source}, width {self.wide}"
+            rows += self._certified(stage, network, data.load(source, "test"), title, other.published)[0]
+        return rows
+
+    def _certified(
+        self, stage: Stage, network: Network, test: data.Dataset, title: str, published: str | None
+    ) -> tuple[list[Measured], float, list[Any]]:
+        """(rows, the share certified, the training's history)."""
+        model = stage.network(network)
+        device, ball = next(model.parameters()).device, network.ball
+        test = test.take(torch.arange(min(self.test, len(test))))
+        right, sure = 0, 0
+        for part in torch.arange(len(test)).split(BATCH):
+            x, y = (tensor.to(device) for tensor in test.batch(part))
+            with torch.no_grad():
+                right += int((model(x).argmax(1) == y).sum())
+            sure += int(steepness(model, x, y, ball).certified.sum())
+        history = _history(stage.runs / network.name / RUN)
+        certified = clopper_pearson(sure, len(test))
+        stage.say(f"X24: {title}: certified {certified}")
+        rows = [
+            Measured(name=f"{title}: clean", rate=clopper_pearson(right, len(test))),
+            Measured(name=f"{title}: certified at {ball.radius:.3g}", published=published, rate=certified),
+            Measured(name=f"{title}: minutes of training", value=sum(one["seconds"] for one in history) / 60),
+            Measured(name=f"{title}: parameters", value=float(_count(model.parameters()))),
+        ]
+        return rows, certified.value, history
+
+    def _draw(self, path: Path, curve: list[tuple[int, float, float, float]], histories: dict[str, list[Any]]) -> None:
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(10, 4), layout="constrained")
+        figure = Figure(figsize=(11, 4.2), layout="constrained")
         left, right = figure.subplots(1, 2)
+        colours = {str(width): f"C{place}" for place, width in enumerate(sorted({*self.widths, *self.begun}))}
         sizes, mean, bound, seen = zip(*curve, strict=True)
         left.plot(sizes, mean, "o-", label="measured")
         left.plot(sizes, seen, ":", label="share of points seen")
@@ -220,16 +289,24 @@ class Generalized(Exhibit):
         left.set_xticks(sizes, [str(size) for size in sizes])
         left.minorticks_off()
         left.legend()
-        for width, history in histories.items():
+        for title, history in histories.items():
             minutes = np.cumsum([one["seconds"] for one in history]) / 60
-            right.plot(minutes, [one["certified"] for one in history], label=f"width {width}")
+            words, _, width = title.rpartition(" ")
+            style = {"linestyle": "-" if "memorizer" in words else ":", "color": colours[width]}
+            right.plot(minutes, [one["certified"] for one in history], label=title, **style)
         right.set(
             xlabel="minutes of training", ylabel=f"certified at {self.eps:g}, held out", ylim=(0, 1),
             title="networks of distances, MNIST",
         )  # fmt: skip
-        right.legend(loc="lower right")
+        right.legend(loc="upper left", fontsize=7)
         with replacing(path) as scratch:
             figure.savefig(scratch, dpi=120, format="png")
+
+
+def _memorizer(width: int, train: data.Dataset, seed: int) -> nn.Module:
+    """The memorizer of the images nearest to `width` centres, as a network of distances."""
+    kept = torch.from_numpy(medoids(train.x, train.y, width, seed))
+    return distance_net(lipschitz(train.x[kept], train.y[kept]), width, seed)
 
 
 def _count(parameters: Any) -> int:

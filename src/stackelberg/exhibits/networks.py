@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from filelock import FileLock
 from torch import nn
 
 from stackelberg import data, games, models
+from stackelberg.data import Dataset
 from stackelberg.errors import StackelbergError
 from stackelberg.models.stored import BEST, RUN
 from stackelberg.threat import Ball
@@ -24,22 +26,24 @@ class Network:
         data: a named data set.
         model: a name of `models.NAMES`.
         width: of the network.
-        game: a name of `games.NAMES`.
-        ball: in which the examples move; not used by "standard".
+        game: a name of `games.NAMES`, or a game.
+        ball: in which the examples move; not used by "standard", nor where a game is given.
         steps: of the adversary's ascent.
         epochs: passes over the training set.
         recipe: fields of `games.Recipe`.
+        start: (training set, seed) -> the network as it begins; fresh weights if left out.
     """
 
     name: str
     data: str
     model: str
     width: int
-    game: str
+    game: str | games.Game
     ball: Ball
     steps: int = 3
     epochs: int = 20
     recipe: dict[str, Any] = field(default_factory=dict)
+    start: Callable[[Dataset, int], nn.Module] | None = None
 
 
 def trained(network: Network, runs: Path, seed: int, device: str) -> nn.Module:
@@ -86,8 +90,13 @@ def _record(folder: Path) -> dict[str, Any] | None:
 
 def _train(network: Network, folder: Path, seed: int, device: str) -> nn.Module:
     train = data.load(network.data, "train")
-    model = models.build(network.model, len(train.classes), train.shape, network.width, seed=seed)
-    game = games.named(network.game, network.ball, steps=network.steps)
+    if network.start is None:
+        model = models.build(network.model, len(train.classes), train.shape, network.width, seed=seed)
+    else:
+        model = network.start(train, seed)
+    game = network.game
+    if isinstance(game, str):
+        game = games.named(game, network.ball, steps=network.steps)
     return games.solve(
         game, model, train, network.epochs, out=folder, resume=True, seed=seed, device=device, **network.recipe
     ).best

@@ -5,13 +5,14 @@ from stackelberg.memorize.by_heart import Recall, by_heart, keep, recall
 from stackelberg.memorize.catalogue import KINDS, load, made, save
 from stackelberg.memorize.certificate import certificate
 from stackelberg.memorize.compact import Compact, compact
+from stackelberg.memorize.distance_net import distance_net
 from stackelberg.memorize.generalizable import GeneralizableMemorizer, generalizable
 from stackelberg.memorize.lipschitz import Certified, LipschitzMemorizer, lipschitz
 from stackelberg.memorize.memorizer import NO_ANSWER, Memorizer
 from stackelberg.memorize.nearest import Neighbours, class_distances
 from stackelberg.memorize.optimal import OptimalMemorizer, optimal
 from stackelberg.memorize.separation import Separation, separation
-from stackelberg.memorize.thinning import Condensed, condensed, missing_mass, nearby_set_of, uncovered
+from stackelberg.memorize.thinning import Condensed, condensed, medoids, missing_mass, nearby_set_of, uncovered
 
 __all__ = [
     "KINDS",
@@ -32,11 +33,13 @@ __all__ = [
     "class_distances",
     "compact",
     "condensed",
+    "distance_net",
     "generalizable",
     "keep",
     "lipschitz",
     "load",
     "made",
+    "medoids",
     "missing_mass",
     "nearby_set_of",
     "optimal",

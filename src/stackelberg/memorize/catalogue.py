@@ -43,8 +43,9 @@ def _lipschitz(x: Tensor, y: Tensor, norm: str, radius: float | None) -> Lipschi
     made = lipschitz(x, y, norm)
     if radius is not None and not 0 <= radius < made.radius:
         raise StackelbergError(
-            f"radius must lie in [0, lambda / 2) = [0, {made.radius:.6g}), got {radius:g}; leave it out, as this"
-            " memorizer is right for all of them at once"
+            f"radius must lie in [0, lambda / 2) = [0, {made.radius:.6g}) with the separation bound lambda ="
+            f" {made.separation.value:.6g}, got {radius:g}; leave it out, as this memorizer is right for all of them at"
+            " once"
         )
     return made
 

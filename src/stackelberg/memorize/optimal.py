@@ -52,7 +52,7 @@ def optimal(
     Args:
         x: points [N, ...], uint8 (level / 255) or floating point.
         y: classes 0..K-1, [N].
-        norm: "linf"; the construction knows no other.
+        norm: "linf", for which the theorem is; theirs for l_p (B.6) is deeper and is not built (`docs/decisions.md`).
         radius: mu, in input units; None is 0.999 lambda / 2. The nearer it is to lambda / 2, the larger the weights,
             which grow as K / (lambda - 2 mu), and the more a query's own rounding counts.
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import numba
 import numpy as np
@@ -77,6 +77,36 @@ def nearby_set_of(x: Tensor | NDArray, y: Tensor | NDArray, ratio: float = 3.1) 
     reach = _to_others(points, labels, "l2") / ratio
     order = np.argsort(-reach, kind="stable")
     return np.sort(order[_pass(in_units(points)[order], labels[order], reach[order], POWERS["l2"], True)])
+
+
+def medoids(x: Tensor | NDArray, y: Tensor | NDArray, count: int, seed: int = 0) -> Int64[np.ndarray, " M"]:
+    """Places of at most `count` stored points, rising: of each class those nearest to the centres of its k-means in l2.
+
+    They promise nothing about the others (`condensed` does), but may be as few as one likes. Classes get as many
+    centres each, the first ones one more where they do not go up; centres with the same nearest point give one.
+
+    Raises:
+        StackelbergError: points that cannot be memorized, or fewer than one for each class.
+    """
+    from sklearn.cluster import MiniBatchKMeans
+
+    points, labels = checked(x, y)
+    names = np.unique(labels)
+    if count < len(names):
+        raise StackelbergError(f"count must be at least {len(names)}, the number of classes, got {count}")
+    means: Any = MiniBatchKMeans  # its stub knows n_init as text alone
+    found = []
+    for number, name in enumerate(names):
+        own = np.flatnonzero(labels == name)
+        share = count // len(names) + (number < count % len(names))
+        if share >= len(own):
+            found.append(own)
+            continue
+        fitted = means(share, random_state=seed, n_init=1, batch_size=1024).fit(in_units(points[own]))
+        centres = fitted.cluster_centers_.astype(np.float64)
+        _, nearest = class_distances(points[own], np.zeros(len(own), np.int64), 1, centres, "l2")
+        found.append(np.unique(own[nearest[:, 0]]))
+    return np.sort(np.concatenate(found))
 
 
 def uncovered(x: Tensor | NDArray, y: Tensor | NDArray, queries: Tensor | NDArray, ratio: float = 3.1) -> Rate:

@@ -21,7 +21,7 @@ from stackelberg.threat import Ball
 Command = Callable[..., Any]
 
 
-@pytest.mark.parametrize("method", ["ibp", "crown", "alpha-crown", "complete", "milp", "zonotope", "lipschitz"])
+@pytest.mark.parametrize("method", ["ibp", "crown", "alpha-crown", "complete", "dual", "milp", "zonotope", "lipschitz"])
 def test_every_method_writes_its_claims(stackelberg: Command, run: Path, tmp_path: Path, method: str) -> None:
     radius = {"ibp": "0.01", "lipschitz": "0.003"}.get(method, "0.04")
     answer = stackelberg(

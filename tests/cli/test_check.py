@@ -48,7 +48,15 @@ def certified(stackelberg: Command, run: Path, folder: Path, method: str, radius
 
 @pytest.mark.parametrize(
     ("method", "radius"),
-    [("ibp", 0.01), ("crown", 0.03), ("alpha-crown", 0.04), ("complete", 0.06), ("milp", 0.06), ("lipschitz", 0.003)],
+    [
+        ("ibp", 0.01),
+        ("crown", 0.03),
+        ("alpha-crown", 0.04),
+        ("complete", 0.06),
+        ("dual", 0.06),
+        ("milp", 0.06),
+        ("lipschitz", 0.003),
+    ],
 )
 def test_a_true_certificate_is_confirmed_by_another_method(
     stackelberg: Command, run: Path, tmp_path: Path, method: str, radius: float

@@ -2,6 +2,7 @@
 
 from stackelberg.certify.branch import Decision, complete, decide
 from stackelberg.certify.certificate import Certificate, Unsupported
+from stackelberg.certify.duality import dual
 from stackelberg.certify.enumeration import Enumeration, enumerate_letters
 from stackelberg.certify.graph import Graph, graph_of
 from stackelberg.certify.interval import interval, interval_gaps
@@ -27,6 +28,7 @@ __all__ = [
     "complete",
     "crown",
     "decide",
+    "dual",
     "enumerate_letters",
     "exact",
     "graph_of",

@@ -14,6 +14,7 @@ from stackelberg.attacks.suite import STANDING
 from stackelberg.certify.branch import complete
 from stackelberg.certify.certificate import Certificate
 from stackelberg.certify.document import Claim, example_digest, packed
+from stackelberg.certify.duality import dual
 from stackelberg.certify.interval import interval
 from stackelberg.certify.linear import alpha_crown, crown
 from stackelberg.certify.lipschitz import lipschitz
@@ -54,6 +55,7 @@ METHODS: dict[str, Method] = {
     "crown": _plain(crown, "linear bounds, backward"),
     "alpha-crown": _plain(alpha_crown, "linear bounds with optimised slopes"),
     "complete": Method(lambda m, x, y, ball, s: (complete(m, x, y, ball, s), None), "branch and bound"),
+    "dual": Method(lambda m, x, y, ball, s: (dual(m, x, y, ball, s), None), "linear programs, split by signs"),
     "milp": Method(exact, "mixed-integer programming"),
 }
 """The methods of deterministic proof by the names that certificates bear."""

@@ -12,11 +12,12 @@ point to try, and counts when the user's own module errs on it.
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64, Int, Int64
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, eye_array, hstack, vstack
 from torch import Tensor, nn
@@ -52,10 +53,28 @@ class Optimum:
 
 
 @dataclass(frozen=True, eq=False)
+class Split:
+    """Where n open units of one activation are in the program.
+
+    Attributes:
+        start: the first of 4 n rows: the four inequalities of the module's docstring, each for all units in turn.
+        binaries: numbers of the variables d [n].
+    """
+
+    start: int
+    binaries: Int[np.ndarray, " n"]
+
+
+Tighten = Callable[["Builder", csr_array, np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""(what is built so far, rows of e over its variables [n, V], constants, least e, largest e) -> better ends of e."""
+
+
+@dataclass(frozen=True, eq=False)
 class Program:
     """The network over a box: variables v = (inputs, units, binaries), and the outputs as matrix . v + shift."""
 
     constraints: LinearConstraint | None
+    splits: tuple[Split, ...]
     low: Float64[np.ndarray, " V"]
     high: Float64[np.ndarray, " V"]
     binary: Float64[np.ndarray, " V"]
@@ -101,23 +120,34 @@ class Program:
         return Optimum(bound - TOLERANCE * max(1.0, abs(bound)), point, status)
 
 
-def program(graph: Graph, low: Float[Tensor, " *shape"], high: Float[Tensor, " *shape"]) -> Program:
+def program(
+    graph: Graph,
+    low: Float[Tensor, " *shape"],
+    high: Float[Tensor, " *shape"],
+    tighten: Tighten | None = None,
+) -> Program:
     """The program of a network with ReLUs and leaky ReLUs over the box [low, high] of inputs.
+
+    Args:
+        graph: the network.
+        low: smallest input.
+        high: largest input.
+        tighten: asked for better ends of what enters each activation, where its sign is open.
 
     Raises:
         Unsupported: another activation, or a network too large for zonotopes.
     """
-    builder = _Builder(graph, low[None].double(), high[None].double())
+    builder = Builder(graph, low[None].double(), high[None].double(), tighten)
     for place in range(1, len(graph.nodes)):
         builder.add(place)
     return builder.program()
 
 
-class _Builder:
+class Builder:
     """Every node's value as a sparse affine expression of the variables so far."""
 
-    def __init__(self, graph: Graph, low: Tensor, high: Tensor) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, low: Tensor, high: Tensor, tighten: Tighten | None) -> None:
+        self.graph, self.tighten = graph, tighten
         self.known = enclosure(graph, low, high)
         self.forms = forms(graph, box_form(low, high), self.known)
         ends = [end.flatten().cpu().numpy() for end in (low, high)]
@@ -126,6 +156,7 @@ class _Builder:
         self.binary = [np.zeros(self.count)]
         self.values: list[tuple[csr_array, np.ndarray]] = [(csr_array(eye_array(self.count)), np.zeros(self.count))]
         self.rows: list[tuple[csr_array, np.ndarray, np.ndarray]] = []
+        self.splits: list[Split] = []
 
     def add(self, place: int) -> None:
         node = self.graph.nodes[place]
@@ -152,6 +183,10 @@ class _Builder:
         ends = self.forms[node.input].ends(self.known, node.input)
         lowest, highest = (end.flatten().cpu().numpy() for end in ends)
         before, constant = self.values[node.input]
+        open_ = np.flatnonzero((lowest < 0) & (highest > 0))
+        if self.tighten is not None and len(open_):
+            own = self._widened(_rows(before, open_))
+            lowest[open_], highest[open_] = self.tighten(self, own, constant[open_], lowest[open_], highest[open_])
         alive = np.flatnonzero((highest > 0) | (node.slope > 0))
         sure = (lowest[alive] >= 0) | (highest[alive] <= 0)
         units = self._variables(
@@ -185,6 +220,7 @@ class _Builder:
     ) -> None:
         """The four inequalities of an open unit."""
         binary = self._variables(np.zeros(len(units)), np.ones(len(units)), 1)
+        self.splits.append(Split(sum(_height(rows) for rows, _, _ in self.rows), binary))
         a, d, e = self._unit(units), self._unit(binary), self._widened(own)
         rest, free = 1 - slope, np.full(len(units), np.inf)
         self._demand(a - e, held, free)
@@ -205,17 +241,20 @@ class _Builder:
         if _height(matrix):
             self.rows.append((csr_array(matrix), low, high))
 
+    def demands(self) -> LinearConstraint | None:
+        """All constraints so far, over the variables so far."""
+        if not self.rows:
+            return None
+        body = vstack([self._widened(rows) for rows, _, _ in self.rows])
+        low, high = np.concatenate([low for _, low, _ in self.rows]), np.concatenate([h for _, _, h in self.rows])
+        return LinearConstraint(body, low, high)  # pyright: ignore[reportArgumentType]  # sparse is taken
+
     def program(self) -> Program:
         matrix, constant = self.values[-1]
-        demands = None
-        if self.rows:
-            body = vstack([self._widened(rows) for rows, _, _ in self.rows])
-            low, high = np.concatenate([low for _, low, _ in self.rows]), np.concatenate([h for _, _, h in self.rows])
-            demands = LinearConstraint(body, low, high)  # pyright: ignore[reportArgumentType]  # sparse is taken
         return Program(
-            demands, np.concatenate(self.low), np.concatenate(self.high), np.concatenate(self.binary),
-            self._widened(matrix), constant, self.known.error[-1].flatten().cpu().numpy(), self.graph.shape,
-            self.forms[-1],
+            self.demands(), tuple(self.splits), np.concatenate(self.low), np.concatenate(self.high),
+            np.concatenate(self.binary), self._widened(matrix), constant,
+            self.known.error[-1].flatten().cpu().numpy(), self.graph.shape, self.forms[-1],
         )  # fmt: skip
 
 

@@ -34,7 +34,7 @@ def command(
     method: Annotated[
         str,
         typer.Option(
-            help="ibp, lipschitz, zonotope, crown, alpha-crown, complete, milp; or smoothing (l2, statistical)."
+            help="ibp, lipschitz, zonotope, crown, alpha-crown, complete, dual, milp; or smoothing (l2, statistical)."
         ),
     ] = "alpha-crown",
     timeout: Annotated[float, typer.Option(min=0, help="Seconds: per example, or for the whole property.")] = 30.0,

@@ -76,6 +76,14 @@ PARTS = (
     Part("digits", "small-cnn", 4, "at", 0.1, 20, "crown", "l2", (0.1, 0.2, 0.3, 0.4), 1797),
     Part("digits", "small-cnn", 4, "at", 0.1, 20, "alpha-crown", "linf", (0.04, 0.08, 0.12), 700),
     Part("mnist", "small-cnn", 4, "ibp", 0.2, 4, "ibp", "linf", (0.05, 0.1, 0.15, 0.2), 2500),
+    Part("digits", "mlp", 32, "at", 0.1, 20, "zonotope", "linf", (0.04, 0.08, 0.12, 0.16), 1797),
+    Part("digits", "mlp", 64, "at", 0.1, 20, "crown", "linf", (0.04, 0.08, 0.12, 0.16), 1797),
+    Part("digits", "mlp", 64, "at", 0.1, 20, "zonotope", "linf", (0.04, 0.08, 0.12, 0.16), 1797),
+    Part("digits", "mlp", 32, "at", 0.1, 20, "alpha-crown", "linf", (0.08, 0.12, 0.16, 0.2), 1797),
+    Part("digits", "mlp", 32, "at", 0.1, 20, "crown", "l2", (0.1, 0.2, 0.3, 0.4), 1797),
+    Part("digits", "mlp", 32, "at", 0.1, 20, "crown", "l1", (0.2, 0.4, 0.6, 0.8), 1797),
+    Part("mnist", "mlp", 32, "at", 0.1, 2, "crown", "linf", (0.01, 0.02, 0.03, 0.04), 2500),
+    Part("fashion_mnist", "mlp", 32, "at", 0.1, 2, "zonotope", "linf", (0.01, 0.02, 0.03, 0.04), 2500),
 )
 
 

@@ -131,7 +131,10 @@ class Generalized(Exhibit):
                 "bare memorization stores all training images; its certificate is half the lead of the nearest class",
                 "networks of distances: three layers of w, w and 10 neurons ||x - w||_inf + b, of Lipschitz constant 1;"
                 " certified is half the margin, less its rounding, over the radius; minutes of one processor that"
-                " other work shared; published are networks of five layers of 5,120",
+                " other work shared; published are networks of five or six layers of 5,120, for MNIST and Fashion-MNIST"
+                " those of 2021, for CIFAR-10 that of 2022 (35.10 % in 2021)",
+                "from the memorizer: training begins at the nearest of w stored images, those closest to the centres of"
+                " each class's k-means; same width, epochs and recipe",
             ),
             pictures=(f"{self.id}/curves.png",),
         )

@@ -135,7 +135,7 @@ class WidthAndSamples(Exhibit):
         " with W, VC's does"
     )
 
-    samples: tuple[int, ...] = (10_000, 100_000, 300_000)
+    samples: tuple[int, ...] = (10_000, 100_000, 300_000, 1_000_000)
     widths: tuple[int, ...] = (8, 40, 200, 1000, 3000)
     steps: int = 600
     random: int = 40

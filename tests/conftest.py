@@ -8,9 +8,21 @@ from pathlib import Path
 import pytest
 import torch
 
+import checked  # noqa: F401  # before stackelberg
 from stackelberg.data import Dataset, load
 
 _BESIDE = Path(__file__).parents[2] / "shared" / "data"
+_LONGEST = (
+    "test_certified.py", "test_digits_exhibits.py", "test_audit.py", "test_auditing.py", "test_loop.py",
+    "test_answers.py", "test_pages.py", "test_resuming.py", "test_caveats.py", "test_fuzz.py", "test_words.py",
+    "test_html.py", "test_many.py", "test_spreading.py", "test_sweeping.py", "test_convex.py",
+    "test_lipschitz_memorizer.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: `make test` deals out whole files, and a long one dealt last is waited for."""
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
 
 
 @pytest.fixture(scope="session")

@@ -95,15 +95,17 @@ class Square(Attack):
             if not len(index):
                 return
             side = _side(sheet.shape[2:], self.area * _shrink(query, self.queries, worst))
-            fresh = torch.cat([chance.fold(keys, query + n) for n in range(self.at_once)])
+            numbers = torch.arange(query, query + self.at_once, device=x.device)
+            fresh = chance.fold(keys.repeat(self.at_once), numbers.repeat_interleave(len(keys)))
             several = [t.repeat(self.at_once, 1, 1, 1) for t in (moved.view_as(sheet), sheet)]
             tried = self._back(propose(*several, fresh, side, self.ball), x)
             moved, value = self._best(hunt, index, tried, moved, value)
 
     def _best(self, hunt: Hunt, index: Tensor, tried: Tensor, moved: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """The best of the proposals [at_once * b] for each example, or where it was; and its margin."""
-        logits = hunt.oracle.logits(tried).unflatten(0, (self.at_once, -1))
-        scores = torch.stack([hunt.score(part, index) for part in logits])
+        logits = hunt.oracle.logits(tried)
+        scores = hunt.score(logits, index.repeat(self.at_once))
+        logits, scores = (t.unflatten(0, (self.at_once, -1)) for t in (logits, scores))
         new, which = scores.max(0)
         place = torch.arange(len(index), device=index.device)
         tried = tried.unflatten(0, (self.at_once, -1))[which, place]

@@ -32,9 +32,10 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
-def fold(keys: Int64[Tensor, " B"], number: int) -> Int64[Tensor, " B"]:
-    """New keys from old ones and a number: independent streams for restarts, steps, attacks."""
-    return _mix(keys + _signed((number + 1) * _WEYL))
+def fold(keys: Int64[Tensor, " B"], number: int | Int64[Tensor, " B"]) -> Int64[Tensor, " B"]:
+    """New keys from old ones and a number, or one for each: independent streams for restarts, steps, attacks."""
+    step = (number + 1) * _WEYL
+    return _mix(keys + (step if isinstance(step, Tensor) else _signed(step)))
 
 
 def example_keys(x: Float[Tensor, " B *shape"], seed: int) -> Int64[Tensor, " B"]:

@@ -135,7 +135,7 @@ class DoubleDescent(Exhibit):
         return errors[0], errors[1]
 
     def _peaks(self, found: Curve) -> bool:
-        mean = {width: fmean(test) for width, (_, test) in found.items()}
+        mean = _mean_test_errors(found)
         peak = max(mean, key=lambda width: mean[width])
         narrow = min((width for width in mean if width < peak), key=lambda width: mean[width], default=peak)
         widest = max(mean)
@@ -145,13 +145,13 @@ class DoubleDescent(Exhibit):
         return self.n / 1.25 <= peak <= 1.25 * self.n and clear and max(found[widest][0]) == 0
 
     def _recovers(self, found: Curve) -> bool:
-        mean = {width: fmean(test) for width, (_, test) in found.items()}
+        mean = _mean_test_errors(found)
         return mean[max(mean)] < max(mean.values()) and fmean(found[max(mean)][0]) <= 0.01
 
     def _threshold(self, name: str, found: Curve, balance: float) -> str:
         first = next((width for width, (train, _) in found.items() if fmean(train) <= 0.01), None)
         reached = "at none of these widths" if first is None else f"from width {first} on"
-        mean = {width: fmean(test) for width, (_, test) in found.items()}
+        mean = _mean_test_errors(found)
         best = min(mean, key=lambda width: mean[width])
         return (
             f"{name}: as many weights as residuals at width {balance:.1f}; a training error of at most 1 % {reached};"
@@ -219,6 +219,10 @@ def answers(weights: list[Tensor], x: Float[Tensor, "S n d"]) -> Float[Tensor, "
     """Scores of the classes by each network."""
     first, bias, second, offset = weights
     return torch.baddbmm(offset, torch.relu(torch.baddbmm(bias, INPUT * x, first)), second)
+
+
+def _mean_test_errors(found: Curve) -> dict[int, float]:
+    return {width: fmean(test) for width, (_, test) in found.items()}
 
 
 def _curves(axes: Axes, found: Curve, label: str) -> None:

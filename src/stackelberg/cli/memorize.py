@@ -26,6 +26,10 @@ def command(
         str | None, typer.Option(help="Below half the separation; if left out 0.999 of that half, for optimal.")
     ] = None,
     n: Annotated[int | None, typer.Option("--n", min=2, help="The first so many training examples; else all.")] = None,
+    medoids: Annotated[
+        int | None,
+        typer.Option(min=2, help="Of these only so many: in each class those nearest to the centres of its k-means."),
+    ] = None,
     claims: Annotated[int, typer.Option(min=1, help="Examples in certificate.json, chosen at random.")] = 100,
     test_n: Annotated[int, typer.Option(min=0, help="Test examples asked, chosen at random.")] = 1000,
     out: Annotated[Path, typer.Option("--out", help="Directory to write to.")] = Path("memorizer"),
@@ -36,14 +40,18 @@ def command(
     """Store a training set as a network that is right on every ball of a radius below half the classes' separation.
 
     Writes points.safetensors, memorizer.json and certificate.json, which stackelberg check verifies; the directory is
-    a network for stackelberg audit. An example for which no stored point is near has no answer, which counts as wrong.
-    Compact knows the stored points alone, in about the square root of their number of parameters.
+    a network for stackelberg audit, and a lipschitz one for stackelberg train --start. An example for which no stored
+    point is near has no answer, which counts as wrong. Compact knows the stored points alone, in about the square root
+    of their number of parameters.
 
     \b
     Example:
       stackelberg memorize --data mnist --kind optimal --out mem
       stackelberg memorize --data digits --kind lipschitz --n 100 --out mem --onnx
+      stackelberg memorize --data mnist --kind lipschitz --medoids 64 --out mem
     """
+    import torch
+
     from stackelberg import data as sets
     from stackelberg import memorize
     from stackelberg.report.auditing import choose
@@ -51,6 +59,8 @@ def command(
 
     examples = sets.load(data, "train")
     kept = examples if n is None else examples.take(n)
+    if medoids is not None:
+        kept = kept.take(torch.from_numpy(memorize.medoids(kept.x, kept.y, medoids, seed)))
     chosen = choose(len(kept), claims, seed)[0].tolist()
     test = sets.load(data, "test") if test_n and "test" in sets.splits(data) else None
     asked_of = {"train": kept} | ({} if test is None else {"test": test.take(choose(len(test), test_n, seed)[0])})

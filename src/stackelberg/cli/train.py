@@ -10,14 +10,27 @@ from stackelberg.cli.output import show
 from stackelberg.errors import StackelbergError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from stackelberg.data import Dataset
     from stackelberg.games import Equilibrium, Game
+
+STANDARD = "small-cnn"
 
 
 def command(
     data: options.Data,
-    model: Annotated[str, typer.Option(help="A network of stackelberg.models.NAMES.")] = "small-cnn",
+    model: Annotated[
+        str | None, typer.Option(help="A network of stackelberg.models.NAMES; small-cnn if left out.")
+    ] = None,
     width: Annotated[int | None, typer.Option(min=1, help="Of the network; its standard one if left out.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="Train this one on instead: a run's directory, a file of weights, or the directory of"
+            " stackelberg memorize --kind lipschitz, which becomes a distance-net with its answers."
+        ),
+    ] = None,
     game: Annotated[
         str,
         typer.Option(
@@ -75,10 +88,11 @@ def command(
     Example:
       stackelberg train --data mnist --model small-cnn --game sr-at --eps 0.3 --epochs 10 --out runs/a
       stackelberg train --data modelnet10 --model pointnet --width 16 --points 256 --game standard --out runs/b
+      stackelberg train --data mnist --start runs/a --game trades --eps 0.3 --epochs 2 --out runs/c
     """
     given = locals()
     from stackelberg import data as sets
-    from stackelberg import games, models
+    from stackelberg import games
     from stackelberg.games import Recipe
 
     recipe = {name: given[name] for name in Recipe.model_fields if given[name] is not None}
@@ -86,8 +100,8 @@ def command(
     chosen = _game(game, eps, norm, steps, beta, gamma, examples.box)
     if parameter_box is not None:
         chosen = games.ParameterBox(chosen, parameter_box)
-    network = models.build(model, len(examples.classes), examples.shape, width, seed=seed)
-    folder = out or Path("runs") / f"{Path(data).stem}-{model}-{game}"
+    network = _network(model, width, start, examples, seed)
+    folder = out or Path("runs") / f"{Path(data).stem}-{start.stem if start else model or STANDARD}-{game}"
     test = _test(data, test_n, seed)
     test = None if test is None else options.few_points(test, points)
     equilibrium = games.solve(
@@ -96,6 +110,22 @@ def command(
     )  # fmt: skip
     record = _record(equilibrium, folder, 0 if test is None else len(test))
     show(record, _words(record), json)
+
+
+def _network(name: str | None, width: int | None, start: Path | None, examples: "Dataset", seed: int) -> "nn.Module":
+    """A fresh network, or the one to be trained on."""
+    from stackelberg import memorize, models
+
+    if start is None:
+        return models.build(name or STANDARD, len(examples.classes), examples.shape, width, seed=seed)
+    if name is not None:
+        raise StackelbergError(f"--start {start} is a network already; leave --model {name} out")
+    begun = models.load(start, classes=len(examples.classes), shape=examples.shape)
+    if isinstance(begun, memorize.Answers):
+        return memorize.distance_net(begun.memorizer, width, seed)
+    if width is not None:
+        raise StackelbergError(f"--start {start} has its width already; leave --width {width} out")
+    return begun
 
 
 def _game(

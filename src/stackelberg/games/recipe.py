@@ -123,6 +123,11 @@ class Recipe(BaseModel):
     def optimizer_for(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimiser over the model's parameters; weight decay spares biases and norms."""
         trained = [p for p in model.parameters() if p.requires_grad]
+        if not trained:
+            raise StackelbergError(
+                f"the network ({type(model).__name__}) has no weights that may change, so there is nothing to train;"
+                " pass one with parameters that require gradients"
+            )
         groups = [
             {"params": [p for p in trained if p.dim() > 1], "weight_decay": self.weight_decay},
             {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},

@@ -145,11 +145,11 @@ def main() -> None:
     torch.set_num_threads(1)
     what, *asked = sys.argv[1:]
     if what == "kind":
-        name, source, (radius, count) = f"digits {asked[0]} {asked[1]}", "digits", asked[1:]
+        name, source, (radius, count) = f"digits {asked[0]} {float(asked[1]):g}", "digits", asked[1:]
         model = trained(asked[0])
     else:
         run, source, radius, count = asked[:4]
-        name = asked[4] if len(asked) > 4 else f"{Path(run).name} {radius}"
+        name = asked[4] if len(asked) > 4 else f"{Path(run).name} {float(radius):g}"
         model = models.load(run)
     result = compared(model, source, float(radius), int(count))
     print(json.dumps(result, indent=1))

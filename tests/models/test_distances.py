@@ -52,6 +52,19 @@ def test_torch_in_blocks_equals_the_compiled_loops(p, monkeypatch):
         assert torch.allclose(a, b, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("p", [8.0, math.inf])
+def test_gradients_of_single_examples_add_up_to_those_of_the_batch(p):
+    x, points, weights = drawn(7, 5)
+    (whole,) = torch.autograd.grad(distances(x, points, p), points, weights)
+
+    def paid(w, one, weight):
+        return (distances(one[None], w, p) * weight).sum()
+
+    each = torch.func.vmap(torch.func.grad(paid), in_dims=(None, 0, 0))(points.detach(), x.detach(), weights)
+    assert each.shape == (len(x), *points.shape)
+    assert torch.allclose(each.sum(0), whole, rtol=0, atol=1e-12)
+
+
 def test_a_large_power_neither_overflows_nor_vanishes():
     x = torch.tensor([[3e5, 1.0, -3e5]], requires_grad=True)
     norm = distances(x, torch.zeros(1, 3), 128.0)

@@ -20,8 +20,8 @@ def distances(x: Float[Tensor, "B n"], points: Float[Tensor, "m n"], p: float) -
     """(sum_i |x_bi - w_oi|^p)^(1/p), or max_i |x_bi - w_oi| for p = inf; differentiable once in both.
 
     With u = x - w the gradient in x is sign(u_i) (|u_i| / ||u||_p)^(p - 1); at p = inf it is sign(u_i) at one of the
-    largest coordinates. It is 0 where u = 0. NaN and infinity go through. Error: p = inf one unit in the last place of
-    the difference, else about n + p units.
+    largest coordinates (under torch.func shared among them). It is 0 where u = 0. NaN and infinity go through. Error:
+    p = inf one unit in the last place of the difference, else about n + p units.
 
     Args:
         x: inputs, brought to the type of the points.
@@ -30,9 +30,16 @@ def distances(x: Float[Tensor, "B n"], points: Float[Tensor, "m n"], p: float) -
     """
     if p != math.inf and (p < 2 or p % 2):
         raise StackelbergError(f"p must be an even number >= 2 or infinity, got {p:g}; pass {2 * max(1, round(p / 2))}")
-    if torch.jit.is_tracing() or torch.compiler.is_exporting():  # pyright: ignore[reportPrivateImportUsage]
+    traced = torch.jit.is_tracing() or torch.compiler.is_exporting()  # pyright: ignore[reportPrivateImportUsage]
+    if traced or _transformed(x, points):
         return _norms(x.to(points.dtype), points, p)
     return _Distances.apply(x.to(points.dtype), points, p)  # pyright: ignore[reportReturnType]
+
+
+def _transformed(*tensors: Tensor) -> bool:
+    """Whether torch.func takes gradients or batches of them: the loops see no such tensor's numbers."""
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor  # pyright: ignore[reportAttributeAccessIssue]
+    return any(wrapped(tensor) for tensor in tensors)
 
 
 def _norms(x: Tensor, points: Tensor, p: float) -> Tensor:

@@ -3,7 +3,8 @@
 jaxtyping's own decorator binds the signature at every call, checks the arguments before it and again after it, with the
 result, and decorates what is defined inside a function each time it is defined: for its messages, at two fifths of the
 time of a small network's training.  Here beartype checks arguments and result, in a scope of named axes only where the
-signature names axes, and leaves what is defined inside a function.  Imported before stackelberg, by conftest.
+signature names axes, and leaves what is defined inside a function.  Whether a dtype answers to an annotation is found
+out once, for jaxtyping spells the dtype and looks it up at every check.  Imported before stackelberg, by conftest.
 """
 
 import dataclasses
@@ -14,8 +15,12 @@ from typing import Any, ForwardRef, Literal, get_args, get_origin
 
 import jaxtyping
 from beartype import beartype
+from jaxtyping import _array_types, _storage
 
 _JAXTYPED = jaxtyping.jaxtyped
+_HINT = _array_types._MetaAbstractArray
+_WHOLE_CHECK = _HINT.__instancecheck__
+_ANSWERS: dict[tuple[type, Any], bool] = {}
 
 
 def checked(fn: Any) -> Any:
@@ -45,10 +50,31 @@ def _parts(hint: Any) -> Iterator[Any]:
 def _scoped(fn: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
-        with _JAXTYPED("context"):
+        _storage.push_shape_memo({})
+        try:
             return fn(*args, **kwargs)
+        finally:
+            _storage.pop_shape_memo()
 
     return call
 
 
+def _agrees(cls: Any, obj: Any) -> bool:
+    """isinstance(obj, cls) for Float[Tensor, "B K"] and its like: type, dtype, then axes, as jaxtyping does it."""
+    if cls.array_type is Any or not isinstance(obj, cls.array_type):
+        return _WHOLE_CHECK(cls, obj)
+    answers = _ANSWERS.get((cls, obj.dtype))
+    if answers is None:
+        answers = _ANSWERS[cls, obj.dtype] = _WHOLE_CHECK(cls.dtype[cls.array_type, "..."], obj)
+    if not answers:
+        return False
+    sizes, shapes, trees, arguments = _storage.get_shape_memo()
+    before = sizes.copy(), shapes.copy(), trees, arguments
+    if cls._check_shape(obj, sizes, shapes, arguments) == "":
+        return True
+    _storage.set_shape_memo(*before)
+    return False
+
+
+_HINT.__instancecheck__ = _agrees
 jaxtyping.jaxtyped = lambda *, typechecker: checked  # what the hook writes before every function and class

@@ -17,7 +17,8 @@ CARRIERS = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 def shown(path: Path) -> Iterator[tuple[str, str, int]]:
     """(name, docstring, line) of what has an example; read from the text, so that no decorator can hide one."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    source = path.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(source)) if ">>>" in source else ():
         if isinstance(node, CARRIERS) and ">>>" in (text := ast.get_docstring(node) or ""):
             yield getattr(node, "name", path.stem), text, getattr(node, "lineno", 1)
 

@@ -26,6 +26,25 @@ def test_the_best_pair_is_that_of_two_loops():
         assert found[row].tolist() == pair
 
 
+@pytest.mark.parametrize("slant", [-1.0, 0.0, 1.0])
+@pytest.mark.parametrize("grid", [False, True])
+def test_no_pair_is_better_than_the_best_of_those_weighed(slant, grid):
+    """Against all pairs at once, also where slopes agree, oppose each other or are equal."""
+    generator = torch.Generator().manual_seed(1)
+    up, noise = torch.randn(40, 60, generator=generator), torch.randn(40, 60, generator=generator)
+    down = slant * up + 0.3 * noise if slant else noise
+    up, down = (up.round(), down.round()) if grid else (up, down)
+    free = torch.rand(40, 60, generator=generator) < 0.5
+    open_pair = (free[:, :, None] & free[:, None]).triu(1)
+    gain, loss = up[:, :, None] + up[:, None], down[:, :, None] + down[:, None]
+    worth = torch.where(open_pair & (gain > 0) & (loss < 0), -gain * loss, 0.0).flatten(1).amax(1)
+    p, q = best_pair(up, down, free).T
+    row = torch.arange(40)
+    found = torch.where(p >= 0, -gain[row, p, q] * loss[row, p, q], 0.0)
+    torch.testing.assert_close(found, worth)
+    assert open_pair[row, p, q][p >= 0].all()
+
+
 def test_without_a_helping_pair_there_is_none():
     assert best_pair(-torch.ones(1, 4), -torch.ones(1, 4), torch.ones(1, 4, dtype=torch.bool)).tolist() == [[-1, -1]]
 

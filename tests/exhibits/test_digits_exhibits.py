@@ -1,5 +1,6 @@
 """The exhibits on MNIST, at a size of seconds, with small networks trained for some steps on real digits."""
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stackelberg import models
-from stackelberg.exhibits import Stage, named
+from stackelberg import attacks, models
+from stackelberg.exhibits import Stage, disguises, named
 from stackelberg.exhibits.bracket import width
 from stackelberg.exhibits.disguises import usual_loop
 from stackelberg.report import Report
@@ -35,6 +36,7 @@ def trained(digits, name: str, size: int, steps: int = 150) -> nn.Module:
 def test_disguises_fool_the_usual_loop_and_not_the_suite(real_data, hall: Stage, monkeypatch) -> None:
     net = trained(real_data("mnist", "test"), "small-cnn", 6)
     monkeypatch.setattr(Stage, "network", lambda self, network: net)
+    monkeypatch.setattr(disguises, "suite", functools.partial(attacks.suite, patience=500))
     outcome = named("M01", n=30, effort="fast", radius=0.08).run(hall)
     found = {one.name: one.rate.hits for one in outcome.measured if one.rate is not None}
     plain = found["as it is: suite"]

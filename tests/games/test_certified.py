@@ -104,10 +104,10 @@ def test_linear_bounds_give_way_to_intervals(net, batch):
 def trained():
     train, test = data.load("digits", "train"), data.load("digits", "test")
     found = {}
-    recipe = {"radius_warmup": 0.5, "learning_rate": 0.003, "clip": 10.0, "batch_size": 64, "progress": False}
+    recipe = {"radius_warmup": 0.5, "learning_rate": 0.01, "clip": 10.0, "batch_size": 64, "progress": False}
     for name in ("at", "ibp", "crown-ibp", "sabr"):
         net = models.build("small-cnn", 10, (1, 8, 8), width=4, seed=0)
-        found[name] = games.solve(games.named(name, EASY, steps=3), net, train, 20, test=test, **recipe)
+        found[name] = games.solve(games.named(name, EASY, steps=3), net, train, 7, test=test, **recipe)
     return found
 
 

@@ -107,15 +107,34 @@ class JSMA(Attack):
 def best_pair(up: Float[Tensor, "B D"], down: Float[Tensor, "B D"], free: Bool[Tensor, "B D"]) -> Int64[Tensor, "B 2"]:
     """argmax over p < q, both free, of -(up_p + up_q)(down_p + down_q) where up is above and down below 0; else -1.
 
-    All D^2 / 2 pairs are weighed, for as many examples at once as `PAIRS` allows.
+    All pairs are weighed of those coordinates that can belong to the best one, see `_undominated`, for as many examples
+    at once as `PAIRS` allows.
     """
-    size = up.shape[1]
+    a, b = up.masked_fill(~free, -torch.inf), down.masked_fill(~free, torch.inf)
+    candidate = _undominated(a, -b)
+    size = max(2, int(candidate.sum(1).amax())) if len(a) else 2
+    kept = candidate.to(torch.uint8).topk(size, dim=1).indices.sort(1).values
     found = torch.full((len(up), 2), -1, dtype=torch.long, device=up.device)
     for part in torch.arange(len(up), device=up.device).split(max(1, PAIRS // size**2)):
-        a, b = up[part].masked_fill(~free[part], -torch.inf), down[part].masked_fill(~free[part], torch.inf)
-        gain, loss = a[:, :, None] + a[:, None, :], b[:, :, None] + b[:, None, :]
+        rise, fall = a[part].gather(1, kept[part]), b[part].gather(1, kept[part])
+        gain, loss = rise[:, :, None] + rise[:, None, :], fall[:, :, None] + fall[:, None, :]
         worth = (gain.clamp_(min=0) * loss.neg_().clamp_(min=0)).nan_to_num_(nan=0.0, posinf=0.0).triu_(1)
         value, place = worth.flatten(1).max(1)
-        pair = torch.stack([place // size, place % size], 1)
+        pair = kept[part].gather(1, torch.stack([place // size, place % size], 1))
         found[part] = torch.where(value[:, None] > 0, pair, -1)
     return found
+
+
+def _undominated(a: Float[Tensor, "B D"], c: Float[Tensor, "B D"]) -> Bool[Tensor, "B D"]:
+    """Which coordinates at most one other surpasses: is above in c and not below in a.
+
+    A pair with the largest (a_p + a_q)(c_p + c_q), both factors above 0, is among these: of two that surpass a
+    coordinate one is not in its pair yet, and serves it better.
+    """
+    order = a.argsort(1, descending=True)
+    ordered = c.gather(1, order)
+    most = ordered.cummax(1).values
+    second = torch.minimum(ordered[:, 1:], most[:, :-1]).cummax(1).values  # the second largest c so far
+    enough = torch.ones_like(ordered, dtype=torch.bool)
+    enough[:, 1:] = ordered[:, 1:] >= second
+    return torch.zeros_like(enough).scatter_(1, order, enough)

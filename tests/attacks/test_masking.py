@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stackelberg.attacks import APGD, FGSM, PGD, Square, Suite, masking
+from stackelberg.attacks import APGD, FGSM, PGD, Square, Suite, masking, suite
 from stackelberg.threat import Ball
 
 BALL = Ball("linf", 0.08)
@@ -246,3 +246,15 @@ def test_what_is_passed_over_is_said(few):
 
 def test_without_examples_asked_nothing_fires():
     assert not any(masking.fires(code, {}) for code in masking.LIMITS)
+
+
+def test_where_nothing_can_move_nothing_is_asked_and_nothing_is_masked(digits):
+    net, x, y = digits
+    result = suite(Ball("linf", 0.0), "fast").run(net, x, y)
+    right = net(x).argmax(1) == y
+    assert torch.equal(result.broken_by == -1, right)
+    assert torch.equal(result.x_adv, x)
+    assert result.signs == {}
+    assert [(step.forwards, step.backwards, step.passed_over) for step in result.steps] == [
+        (0, 0, int(right.sum()))
+    ] * len(result.steps)

@@ -50,7 +50,8 @@ class Step:
         forwards: examples sent forward, verification included.
         backwards: examples sent backward.
         skipped: why it did not run, or None.
-        passed_over: how many standing examples it did not try, since they had not come near enough (`within`).
+        passed_over: how many standing examples it did not try, since they had not come near enough (`within`) or the
+            ball is a point.
     """
 
     name: str
@@ -240,6 +241,7 @@ class _Run:
         self.oracles["auto"].meet(x)
         check_labels(self.oracles["auto"], x, y)
         self.keys = chance.example_keys(x, suite.seed)
+        self.movable = suite.ball.radius > 0
         self.best = x.clone()
         self.value = torch.full((len(x),), -torch.inf, device=x.device)
         self.opening = self.value.clone()
@@ -269,7 +271,7 @@ class _Run:
         forwards, backwards = oracle.forwards, oracle.backwards
         left = self.broken_by == STANDING
         before = int(left.sum())
-        standing = near_enough(left, self.value, self.opening, self.flat, attack.within)
+        standing = near_enough(left, self.value, self.opening, self.flat, attack.within) & self.movable
         try:
             for index in standing.nonzero()[:, 0].split(CHUNK) if standing.any() else ():
                 self._attack(attack, oracle, index)
@@ -295,7 +297,9 @@ class _Run:
             self.flat[index] = hunt.flat
 
     def check(self, attack: Attack) -> None:
-        """Look for the signs of masked gradients that can be seen after this attack."""
+        """Look for the signs of masked gradients that can be seen after this attack: none where nothing can move."""
+        if not self.movable:
+            return
         number = len(self.steps) - 1
         fell, right = self.broken_by == number, int((self.broken_by != CLEAN).sum())
         if isinstance(attack, FGSM):

@@ -222,3 +222,13 @@ def test_forwards_and_backwards_are_those_of_the_oracles(digits, monkeypatch):
     ball = Ball("linf", 0.05)
     result = Suite(ball, (PGD(ball, 5), APGD(ball, 10))).run(net, x, y)
     assert sum(step.backwards for step in result.steps) == asked[0]
+
+
+def test_a_network_of_one_answer_is_right_on_its_first_class_alone() -> None:
+    x, y = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    for parameter in net.parameters():
+        nn.init.zeros_(parameter)
+    result = suite(Ball("linf", 0.1), "fast").run(net, x, y)
+    assert result.clean_right == 2  # argmax of equal logits is the first class
+    assert (result.broken_by == -2).tolist() == (y != 0).tolist()

@@ -73,8 +73,20 @@ def test_margin_is_positive_exactly_on_errors(seed, classes):
     assert torch.equal(margin(z, y) > 0, z.argmax(1) != y)
 
 
-def test_a_tie_is_no_success():
-    assert float(margin(torch.tensor([[2.0, 2.0]]), torch.tensor([0]))) == 0
+def test_a_tie_is_the_first_class():
+    z, y = torch.full((3, 3), 2.0, requires_grad=True), torch.arange(3)
+    value = margin(z, y)
+    assert value.tolist()[0] == 0
+    assert (value > 0).tolist() == [False, True, True]  # as argmax answers
+    assert float(value.detach().max()) < 1e-30
+    (slope,) = torch.autograd.grad(value.sum(), z)
+    assert slope.diagonal().tolist() == [-1, -1, -1]  # ties are no flat place
+
+
+def test_ties_of_a_finer_type_are_judged_in_it():
+    z = torch.tensor([[1.0, 1.0 + 1e-12]], dtype=torch.float64)  # equal in float32
+    assert float(margin(z, torch.tensor([1]))) == 0
+    assert float(margin(z, torch.tensor([0]))) > 0
 
 
 def test_kl_is_a_divergence_from_the_reference():

@@ -25,9 +25,15 @@ def others(logits: Float[Tensor, "B K"], y: Int64[Tensor, " B"]) -> Float[Tensor
 
 
 def margin(logits: Float[Tensor, "B K"], y: Int64[Tensor, " B"]) -> Float[Tensor, " B"]:
-    """The Carlini-Wagner payoff max_{k != y} z_k - z_y, in logit units; its sign is adversarial error."""
+    """The Carlini-Wagner payoff max_{k != y} z_k - z_y, in logit units; above 0 exactly where the answer is not y.
+
+    The answer is the first of the largest logits, as `argmax` says: where another class ties with y and comes before
+    it, the payoff is the least positive float instead of 0.
+    """
     z = logits.float()
-    return others(z, y).amax(1) - z.gather(1, y[:, None])[:, 0]
+    value = others(z, y).amax(1) - z.gather(1, y[:, None])[:, 0]
+    lost = (value == 0) & (logits.argmax(1) != y)
+    return value + lost * torch.finfo(z.dtype).tiny
 
 
 def lead(logits: Float[Tensor, "B K"], y: Int64[Tensor, " B"], target: Int64[Tensor, " B"]) -> Float[Tensor, " B"]:

@@ -6,6 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+from stackelberg.data import Dataset
+from stackelberg.data.texts import encode
 
 Command = Callable[..., Any]
 
@@ -66,3 +70,20 @@ def test_bad_input_is_one_line(stackelberg: Command, tmp_path: Path) -> None:
     assert "use memorize.lipschitz" in stackelberg(*asked, "--norm", "l2").line
     assert "unknown kind of memorizer 'optimum'" in stackelberg(*asked, "--kind", "optimum").line
     assert not (tmp_path / "m").exists()
+
+
+def test_each_kind_has_its_own_norm(stackelberg: Command, tmp_path: Path) -> None:
+    asked = ("memorize", "--data", "digits", "--n", 40, "--test-n", 0, "--json")
+    norms = {"optimal": "linf", "lipschitz": "linf", "generalizable": "l2"}
+    for kind, norm in norms.items():
+        answer = stackelberg(*asked, "--kind", kind, "--out", tmp_path / kind)
+        assert answer.status == 0, answer.err
+        assert json.loads(answer.out)["norm"] == norm
+
+
+def test_texts_have_no_distance(stackelberg: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = Dataset(encode(["ja", "oui", "si", "yes"], 4), torch.tensor([0, 1, 0, 1]), ["a", "b"], "words")
+    monkeypatch.setattr("stackelberg.data.load", lambda *_: words)
+    answer = stackelberg("memorize", "--data", "words", "--out", tmp_path / "mem")
+    assert answer.status == 2
+    assert "is of texts" in answer.line

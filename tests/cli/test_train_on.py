@@ -26,6 +26,12 @@ def stored(stackelberg: Command, tmp_path: Path) -> Path:
     return kept
 
 
+def test_claims_are_of_the_examples_that_are_stored(stackelberg: Command, stored: Path) -> None:
+    answer = stackelberg("check", stored / "certificate.json")
+    assert answer.status == 0
+    assert "confirmed  20 of 20" in answer.out
+
+
 def test_a_memorizer_is_trained_on_as_a_network_of_distances(
     stackelberg: Command, stored: Path, tmp_path: Path
 ) -> None:

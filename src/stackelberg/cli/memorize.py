@@ -20,8 +20,9 @@ def command(
     data: options.Data,
     kind: Annotated[str, typer.Option(help="optimal, lipschitz, generalizable or compact.")] = "optimal",
     norm: Annotated[
-        str, typer.Option("--norm", help="optimal: linf; lipschitz: linf, l2 or l1; generalizable: l2.")
-    ] = "linf",
+        str | None,
+        typer.Option(help="optimal: linf; lipschitz: linf, l2 or l1; generalizable: l2. If left out the first."),
+    ] = None,
     radius: Annotated[
         str | None, typer.Option(help="Below half the separation; if left out 0.999 of that half, for optimal.")
     ] = None,
@@ -58,10 +59,13 @@ def command(
     from stackelberg.threat import parse_radius
 
     examples = sets.load(data, "train")
-    kept = examples if n is None else examples.take(n)
+    if examples.text:
+        raise StackelbergError(f"data set {data} is of texts, which have no distance here; pass images or points")
+    place = torch.arange(len(examples))[:n]
     if medoids is not None:
-        kept = kept.take(torch.from_numpy(memorize.medoids(kept.x, kept.y, medoids, seed)))
-    chosen = choose(len(kept), claims, seed)[0].tolist()
+        place = place[torch.from_numpy(memorize.medoids(examples.x[place], examples.y[place], medoids, seed))]
+    kept = examples.take(place)
+    chosen = place[choose(len(kept), claims, seed)[0]].tolist()
     test = sets.load(data, "test") if test_n and "test" in sets.splits(data) else None
     asked_of = {"train": kept} | ({} if test is None else {"test": test.take(choose(len(test), test_n, seed)[0])})
     if kind == "compact":

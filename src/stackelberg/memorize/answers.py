@@ -14,6 +14,9 @@ from stackelberg.models.stored import FOLDERS
 class Answers(BlackBox):
     """The memorizer's logits [B, K]; its points, labels and radius are its weights.
 
+    A memorizer without an answer has logits all the same, of which the first class's is the largest: asked as a network
+    it is right there on the first class, where `Memorizer.predict` is right on none.
+
     Attributes:
         memorizer: that answers.
     """

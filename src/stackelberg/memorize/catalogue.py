@@ -31,10 +31,12 @@ class Kind:
     """A kind of memorizer.
 
     Attributes:
+        norm: where none is asked for.
         make: (points [N, ...], labels, norm, radius or None) -> memorizer.
         type: of the memorizer, as it is built again from its fields.
     """
 
+    norm: str
     make: Callable[[Tensor, Tensor, str, float | None], Memorizer]
     type: Callable[[NDArray, NDArray[np.int64], tuple[int, ...], str, float, Separation], Memorizer]
 
@@ -51,22 +53,22 @@ def _lipschitz(x: Tensor, y: Tensor, norm: str, radius: float | None) -> Lipschi
 
 
 KINDS: dict[str, Kind] = {
-    "optimal": Kind(optimal, OptimalMemorizer),
-    "generalizable": Kind(generalizable, GeneralizableMemorizer),
-    "lipschitz": Kind(_lipschitz, LipschitzMemorizer),
+    "optimal": Kind("linf", optimal, OptimalMemorizer),
+    "generalizable": Kind("l2", generalizable, GeneralizableMemorizer),
+    "lipschitz": Kind("linf", _lipschitz, LipschitzMemorizer),
 }
 """By the name that `stackelberg memorize --kind` takes."""
 
 
-def made(kind: str, x: Tensor, y: Tensor, norm: str = "linf", radius: float | None = None) -> Memorizer:
-    """A memorizer by the name of its kind.
+def made(kind: str, x: Tensor, y: Tensor, norm: str | None = None, radius: float | None = None) -> Memorizer:
+    """A memorizer by the name of its kind, in the kind's own norm if none is asked for.
 
     Raises:
         StackelbergError: an unknown kind, or what the kind refuses.
     """
     if kind not in KINDS:
         raise unknown("kind of memorizer", kind, KINDS)
-    return KINDS[kind].make(x, y, norm, radius)
+    return KINDS[kind].make(x, y, norm or KINDS[kind].norm, radius)
 
 
 def save(memorizer: Memorizer, folder: str | os.PathLike[str]) -> None:

@@ -53,12 +53,12 @@ class CloudFrequencies(Exhibit):
         " with every seed"
     )
     short = (
-        "with so few clouds, points and epochs the seeds differ by more than the method gains: the mean over them is"
-        " below 1, and one of them above"
+        "with few clouds, points and epochs the seeds differ by more than the method gains (600 clouds of 64 points:"
+        " 1.02, .89 and .72)"
     )
 
-    points: int = 64
-    n: int = 600
+    points: int = 128
+    n: int = 2000
     test_n: int = 400
     width: int = 16
     epochs: int = 24

@@ -77,6 +77,9 @@ def command(
     devices: options.Devices = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
     precision: Annotated[str, typer.Option(help="bfloat16, float32, or auto.")] = "auto",
+    strategy: Annotated[
+        str, typer.Option(help="Of several processes: ddp, or fsdp, where each holds a part of the network.")
+    ] = "ddp",
     json: options.Json = False,
 ) -> None:
     """Train a network in a game against an adversary.
@@ -106,7 +109,8 @@ def command(
     test = None if test is None else options.few_points(test, points)
     equilibrium = games.solve(
         chosen, network, examples, epochs, test=test, out=folder, resume=resume, seed=seed,
-        device=device, devices=devices, nodes=nodes, precision=precision, **recipe,
+        device=device, devices=devices, nodes=nodes, precision=precision,
+        strategy=strategy, **recipe,
     )  # fmt: skip
     record = _record(equilibrium, folder, 0 if test is None else len(test))
     show(record, _words(record), json)

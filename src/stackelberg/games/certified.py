@@ -40,6 +40,10 @@ class IntervalBound(Game):
     def __post_init__(self) -> None:
         _check_share("kappa", self.kappa)
 
+    @property
+    def reads_weights(self) -> bool:
+        return True
+
     def answer(self, play: Play, x: Inputs, y: Labels) -> Inputs:
         """Nobody moves: the bound stands in for every answer."""
         return x
@@ -115,6 +119,10 @@ class SmallBoxes(Game):
 
     def _inner(self, ball: Ball) -> Ball:
         return ball.with_radius(ball.radius * (1 - self.share))
+
+    @property
+    def reads_weights(self) -> bool:
+        return True
 
     def answer(self, play: Play, x: Inputs, y: Labels) -> Inputs:
         inner = self._inner(play.ball(self.ball))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from stackelberg.errors import StackelbergError
 from stackelberg.files import from_json, replacing, write_text
+from stackelberg.games.sharding import like, whole
 
 STATE, PREVIOUS, RECORD = "state.safetensors", "state-previous.safetensors", "run.json"
 
@@ -75,21 +76,25 @@ def newest(folder: Path) -> tuple[Snapshot | None, str | None]:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's moments by parameter number."""
+    """The optimiser's moments by parameter number, whole; where they are in parts, every process must ask."""
     state = optimizer.state_dict()["state"]
     return {
-        f"optimizer.{i}.{key}": value for i, one in state.items() for key, value in one.items() if value is not None
+        f"optimizer.{i}.{key}": whole(value)
+        for i, one in state.items()
+        for key, value in one.items()
+        if value is not None
     }
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put saved moments back."""
-    whole = optimizer.state_dict()
+    """Put saved moments back, each split as its parameter is."""
+    found = optimizer.state_dict()
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for name, value in tensors.items():
         if name.startswith("optimizer."):
             _, number, key = name.split(".", 2)
-            whole["state"].setdefault(int(number), {})[key] = value
-    optimizer.load_state_dict(whole)
+            found["state"].setdefault(int(number), {})[key] = like(parameters[int(number)], value)
+    optimizer.load_state_dict(found)
 
 
 def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -36,6 +36,10 @@ class WeightPerturbed(Wrapper):
         if isinstance(inside, IntervalBound | SmallBoxes):
             raise StackelbergError(f"WeightPerturbed cannot wrap {type(inside).__name__}, which needs the weights")
 
+    @property
+    def reads_weights(self) -> bool:
+        return True
+
     def pay(self, play: Play, model: nn.Module, x: Inputs, y: Labels, moved: Inputs) -> Payoffs:
         shift = self._shift(play, bare(model), x, y, moved)
         places = {id(p): v for p, v in shift}

@@ -77,6 +77,11 @@ class Game(ABC):
         return getattr(self, "ball", None)
 
     @property
+    def reads_weights(self) -> bool:
+        """Whether the leader's payoff needs the network's weights themselves, and not its answers alone."""
+        return False
+
+    @property
     def parameter_bound(self) -> float | None:
         """E of the leader's strategy space [-E, E]^K, or None for all of R^K."""
         return None

@@ -18,7 +18,7 @@ from stackelberg.attacks.drawing import seeded
 from stackelberg.data import Dataset
 from stackelberg.data.dataset import as_taken
 from stackelberg.errors import StackelbergError
-from stackelberg.games import processes
+from stackelberg.games import processes, sharding
 from stackelberg.games.diary import Diary, keeping, refuse_others
 from stackelberg.games.exploiting import exploitability
 from stackelberg.games.game import Game, Play
@@ -70,6 +70,7 @@ def solve(
     devices: int = 1,
     nodes: int = 1,
     precision: str = "auto",
+    strategy: str = "ddp",
     progress: bool = True,
     save_seconds: float = 60.0,
     loggers: Sequence[Any] = (),
@@ -102,6 +103,8 @@ def solve(
         nodes: machines.
         precision: "bfloat16", "float32" or "auto" (bfloat16 where the hardware multiplies in it; clouds and texts
             float32).
+        strategy: with several processes, "ddp" (each holds the whole network) or "fsdp" (each holds its part of the
+            parameters, gradients and moments, and one whole copy for the follower; see `sharding`).
         progress: a bar on a terminal, lines off it.
         save_seconds: at most this long between two saved states (one process; several save at epochs' ends).
         loggers: of Fabric's interface, told the settings and each epoch's numbers, see `diary.Logger`.
@@ -116,7 +119,9 @@ def solve(
     check_output(model, train.batch(range(2))[0], len(train.classes))
     if precision == "auto" and (train.cloud or train.text):
         precision = "float32"  # coordinates are not rounded to 8 bits
-    fabric = processes.launch(device, devices, nodes, precision)
+    if strategy == "fsdp":
+        _check_parts(game, train)
+    fabric = processes.launch(device, devices, nodes, precision, strategy)
     training = prepare(fabric, game, model, train, epochs, plan, seed, out, save_seconds)
     notice = begin_or_resume(training, resume)
     mine = loggers if fabric.global_rank == 0 else ()
@@ -144,6 +149,12 @@ def _check(train: Dataset, epochs: int, plan: Recipe, world: int) -> None:
         )
 
 
+def _check_parts(game: Game, train: Dataset) -> None:
+    if train.text or game.reads_weights:
+        who = "texts, which are embedded apart" if train.text else f"{type(game).__name__}, which reads the weights"
+        raise StackelbergError(f"strategy 'fsdp' cannot train on {who}; pass strategy='ddp'")
+
+
 def _epoch(training: Training, reporter: Reporter, diary: Diary) -> None:
     """Play what is left of the present epoch, judge, save."""
     epoch, done = divmod(training.step, training.steps)
@@ -165,7 +176,7 @@ def _epoch(training: Training, reporter: Reporter, diary: Diary) -> None:
             training.seconds, started = training.seconds + now - started, now
             save(training)
             saved = now
-    processes.average_buffers(training.fabric, training.module)
+    training.average_buffers()
     training.seconds += time.monotonic() - started
     record = _judge(training, epoch)
     training.history.append(record)
@@ -221,7 +232,7 @@ def _move(training: Training, index: Tensor, epoch: int) -> float:
     training.optimizer.zero_grad(set_to_none=True)
     fabric.backward(objective)
     if recipe.clip is not None:
-        nn.utils.clip_grad_norm_(training.module.parameters(), recipe.clip)
+        nn.utils.clip_grad_norm_(training.trained.parameters(), recipe.clip)
     loss = float(processes.mean(fabric, objective.detach()))
     if math.isfinite(loss):
         training.optimizer.step()
@@ -237,11 +248,12 @@ def _dice(training: Training) -> int:
 
 @torch.no_grad()
 def _after_step(training: Training) -> None:
-    """Keep the parameters in the leader's box, and the average up to date."""
+    """Keep the parameters in the leader's box, and the whole copy and the average up to date."""
     bound = training.game.parameter_bound
     if bound is not None:
-        for parameter in training.module.parameters():
+        for parameter in training.trained.parameters():
             parameter.clamp_(-bound, bound)
+    sharding.collect(training.trained, training.module)
     if training.average is not None:
         decay = min(training.recipe.average, (1 + training.step) / (10 + training.step))
         theirs = training.module.state_dict()

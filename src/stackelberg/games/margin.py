@@ -46,6 +46,10 @@ class LipschitzMargin(Game):
         if not (self.theta > 0 and self.first > 0 and self.last > 0):
             raise StackelbergError(f"theta, first and last must be > 0, got {self.theta}, {self.first} and {self.last}")
 
+    @property
+    def reads_weights(self) -> bool:
+        return True
+
     def answer(self, play: Play, x: Inputs, y: Labels) -> Inputs:
         """Nobody moves: the bound stands in for every answer."""
         return x

@@ -11,7 +11,11 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
 from stackelberg.attacks.oracle import bfloat16_pays
-from stackelberg.errors import StackelbergError
+from stackelberg.errors import StackelbergError, unknown
+from stackelberg.games import lives, sharding
+
+STRATEGIES = ("ddp", "fsdp")
+"""How several processes train one network: each holds all of it, or a part (see `sharding`)."""
 
 
 def count(devices: int, nodes: int) -> int:
@@ -21,13 +25,17 @@ def count(devices: int, nodes: int) -> int:
     return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else devices * nodes
 
 
-def launch(device: str = "auto", devices: int = 1, nodes: int = 1, precision: str = "auto") -> Fabric:
+def launch(
+    device: str = "auto", devices: int = 1, nodes: int = 1, precision: str = "auto", strategy: str = "ddp"
+) -> Fabric:
     """A started Fabric: one process per device, also under torchrun (which then says how many).
 
     Batch-norm buffers are not broadcast at every forward (a game makes several between two backwards); they are
     averaged at the end of each epoch instead.
     """
     count(devices, nodes)
+    if strategy not in STRATEGIES:
+        raise unknown("strategy", strategy, STRATEGIES)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
@@ -44,14 +52,21 @@ def launch(device: str = "auto", devices: int = 1, nodes: int = 1, precision: st
     low = precision == "bfloat16" or (precision == "auto" and bfloat16_pays(torch.device(accelerator)))
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces what `run.json` records
     backend = "nccl" if accelerator == "cuda" else "gloo"
-    strategy = DDPStrategy(broadcast_buffers=False, process_group_backend=backend) if many else "auto"
+    if not many:
+        together = "auto"
+    elif strategy == "fsdp":
+        together = sharding.strategy(devices * nodes, backend)
+    else:
+        together = DDPStrategy(broadcast_buffers=False, process_group_backend=backend)
     fabric = Fabric(
         accelerator=accelerator,
         devices=devices,
         num_nodes=nodes,
-        strategy=strategy,
+        strategy=together,
         precision="bf16-mixed" if low else "32-true",
     )
+    if many:
+        lives.join(backend)
     fabric.launch()
     return fabric
 

@@ -35,6 +35,10 @@ class Reconstruction(Game):
         if self.steps < 1:
             raise StackelbergError(f"steps must be at least 1, got {self.steps}; the usual value is 3")
 
+    @property
+    def reads_weights(self) -> bool:
+        return True
+
     def answer(self, play: Play, x: Inputs, y: Labels) -> Inputs:
         if self.ball is None:
             return x

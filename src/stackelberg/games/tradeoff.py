@@ -49,6 +49,10 @@ class Tradeoff(Wrapper):
         if not 0 < self.settle < 1:
             raise StackelbergError(f"settle must lie in (0, 1), got {self.settle}; half the training is usual")
 
+    @property
+    def reads_weights(self) -> bool:
+        return True
+
     def start(self) -> dict[str, float]:
         return {**self.game.start(), "moves": 0.0, "robust_payoff": 0.0, "least": 0.0}
 

@@ -4,7 +4,7 @@ import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from stackelberg.attacks import Oracle
 from stackelberg.data import Dataset
 from stackelberg.errors import StackelbergError
-from stackelberg.games import checkpoint
+from stackelberg.games import checkpoint, processes, sharding
 from stackelberg.games.game import Game
 from stackelberg.games.recipe import Recipe
 from stackelberg.models import spec_of
@@ -21,11 +21,16 @@ from stackelberg.models import spec_of
 
 @dataclass
 class Training:
-    """The state of the loop; all that a resumed run needs is in here and goes through `checkpoint`."""
+    """The state of the loop; all that a resumed run needs is in here and goes through `checkpoint`.
+
+    `module` is the network that everybody asks, `trained` the one the optimiser moves: the same one, unless that is in
+    parts (see `sharding`); `wrapped` is `trained` as Fabric calls it.
+    """
 
     fabric: Fabric
     game: Game
     module: nn.Module
+    trained: nn.Module
     wrapped: nn.Module
     optimizer: torch.optim.Optimizer
     average: nn.Module | None
@@ -61,6 +66,13 @@ class Training:
     def judged(self) -> nn.Module:
         return self.module if self.average is None else self.average
 
+    def average_buffers(self) -> None:
+        """Make the running statistics of batch norm the mean over processes."""
+        processes.average_buffers(self.fabric, self.trained)
+        sharding.collect(self.trained, self.module)
+        if self.average is not None:
+            processes.average_buffers(self.fabric, self.average)
+
 
 def prepare(
     fabric: Fabric, game: Game, model: nn.Module, train: Dataset, epochs: int, plan: Recipe, seed: int,
@@ -70,9 +82,10 @@ def prepare(
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     model.train()
     rest, held = train.split(plan.held_out, seed)
-    optimizer = plan.optimizer_for(model)
-    wrapped, fitted = fabric.setup(model, optimizer)
-    module = wrapped.module
+    wrapped = fabric.setup_module(sharding.separate(fabric, model))
+    trained = wrapped.module
+    fitted = cast(torch.optim.Optimizer, fabric.setup_optimizers(plan.optimizer_for(trained)))
+    module = model.to(fabric.device)
     average = copy.deepcopy(module).eval().requires_grad_(False) if plan.average else None
     spec = spec_of(model)
     record = {
@@ -88,9 +101,9 @@ def prepare(
         "precision": fabric._precision.precision,
     }
     return Training(
-        fabric, game, module, wrapped, fitted, average, Oracle(module), rest.to(fabric.device), held.to(fabric.device),
-        plan, epochs, seed, game.start(), record, None if out is None else Path(out), save_seconds,
-        channels_last=_channels_last(model),
+        fabric, game, module, trained, wrapped, fitted, average, Oracle(module), rest.to(fabric.device),
+        held.to(fabric.device), plan, epochs, seed, game.start(), record, None if out is None else Path(out),
+        save_seconds, channels_last=_channels_last(model),
     )  # fmt: skip
 
 
@@ -135,6 +148,7 @@ def begin_or_resume(training: Training, resume: bool) -> str | None:
 def _restore(training: Training, snapshot: checkpoint.Snapshot) -> None:
     tensors, plain = snapshot.tensors, snapshot.plain
     training.module.load_state_dict(checkpoint.with_prefix(tensors, "model."))
+    sharding.spread(training.module, training.trained)
     if training.average is not None:
         training.average.load_state_dict(checkpoint.with_prefix(tensors, "average."))
     checkpoint.restore_optimizer(training.optimizer, tensors)
@@ -145,10 +159,13 @@ def _restore(training: Training, snapshot: checkpoint.Snapshot) -> None:
 
 
 def save(training: Training) -> None:
-    if training.folder is None or training.fabric.global_rank:
+    if training.folder is None:
+        return
+    moments = checkpoint.optimizer_tensors(training.optimizer)  # all processes put theirs together
+    if training.fabric.global_rank:
         return
     tensors = checkpoint.prefixed("model.", training.module) | checkpoint.prefixed("average.", training.average)
-    tensors |= checkpoint.optimizer_tensors(training.optimizer)
+    tensors |= moments
     tensors |= {"best." + name: value for name, value in training.best_weights.items()}
     plain = {
         "step": training.step,

@@ -26,6 +26,10 @@ class Wrapper(Game):
         return self.game.threat
 
     @property
+    def reads_weights(self) -> bool:
+        return self.game.reads_weights
+
+    @property
     def parameter_bound(self) -> float | None:
         return self.game.parameter_bound
 

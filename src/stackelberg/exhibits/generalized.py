@@ -301,7 +301,7 @@ class Generalized(Exhibit):
             xlabel="minutes of training", ylabel=f"certified at {self.eps:g}, held out", ylim=(0, 1),
             title="networks of distances, MNIST",
         )  # fmt: skip
-        right.legend(loc="upper left", fontsize=7)
+        right.legend(loc="lower right", fontsize=7)
         with replacing(path) as scratch:
             figure.savefig(scratch, dpi=120, format="png")
 

@@ -63,3 +63,21 @@ def test_a_generator_may_stand_for_the_keys():
 def test_a_negative_pad_is_refused():
     with pytest.raises(StackelbergError, match="pad must be >= 0 pixels, got -1"):
         Augment(-1)
+
+
+def test_the_gradient_of_a_moved_image_is_moved_back() -> None:
+    x = torch.rand(6, 3, 9, 7, requires_grad=True)
+    keys, weights = torch.arange(6), torch.rand(6, 3, 9, 7)
+    (found,) = torch.autograd.grad((Augment(3)(x, keys) * weights).sum(), x)
+    places = 1 + torch.arange(x.numel()).view(x.shape)
+    landed = Augment(3)(places, keys)  # the place that each pixel of the answer comes from, 0 for the rim
+    wanted = torch.zeros(x.numel() + 1).index_put((landed.flatten(),), weights.flatten(), accumulate=True)
+    assert torch.allclose(found.flatten(), wanted[1:])
+
+
+def test_a_gradient_needs_no_more_memory_than_some_images() -> None:
+    x = torch.rand(64, 3, 32, 32, requires_grad=True)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        Augment(4)(x, torch.arange(64)).sum().backward()
+    largest = max(event.cpu_memory_usage for event in profile.events() or ())
+    assert largest < 10 * 4 * x.numel()  # all 81 windows would be 81 times the images

@@ -41,9 +41,13 @@ class Augment:
             drawn = torch.randint(-(2**63), 2**63 - 1, (len(x),), generator=keys, device=keys.device)
             keys = drawn.to(x.device)
         draws = chance.integers(keys, 2 * self.pad + 1, (2,))
-        windows = F.pad(x, (self.pad,) * 4).unfold(2, x.shape[2], 1).unfold(3, x.shape[3], 1)
-        moved = windows[torch.arange(len(x), device=x.device), :, draws[:, 0], draws[:, 1]]
-        if not self.flip:
-            return moved
-        mirrored = chance.uniform(keys, (1, 1, 1), stream=1) < 0.5
-        return torch.where(mirrored, moved.flip(3), moved)
+        height, breadth = x.shape[2:]
+        rows = draws[:, :1] + torch.arange(height, device=x.device)
+        columns = draws[:, 1:] + torch.arange(breadth, device=x.device)
+        if self.flip:
+            mirrored = chance.uniform(keys, (1,), stream=1) < 0.5
+            columns = torch.where(mirrored, columns.flip(1), columns)
+        # one gather: its gradient is no larger than the image, that of a choice among all windows is their number times
+        places = (rows[:, :, None] * (breadth + 2 * self.pad) + columns[:, None, :]).flatten(1)
+        padded = F.pad(x, (self.pad,) * 4).flatten(2)
+        return padded.gather(2, places[:, None].expand(-1, x.shape[1], -1)).view(x.shape)

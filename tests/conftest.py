@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import checked  # noqa: F401  # before stackelberg
+from searches import brief
 from stackelberg.data import Dataset, load
 
 gc.disable()  # a fifth of the time of importing every test, see `pytest_collection_finish`
@@ -55,6 +56,13 @@ def real_data(data_folder: Path) -> Callable[[str, str], Dataset]:
             return load(name, split)
 
     return read
+
+
+@pytest.fixture(scope="module")
+def brief_searches() -> Iterator[None]:
+    """For tests of a module that claim nothing about what long searches by scores find."""
+    with brief():
+        yield
 
 
 @pytest.fixture(autouse=True)

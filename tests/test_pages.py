@@ -1,6 +1,5 @@
 """What the pages show is run as it stands: Python as code, commands as far as their words go, links as paths."""
 
-import functools
 import re
 import shlex
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ import pytest
 import typer
 
 from pages import PAGES, ROOT, blocks, called
-from stackelberg import attacks
+from searches import brief
 from stackelberg.cli import app
 
 WITH_CODE = [page for page in PAGES if blocks(page, "python", "{plot}")]
@@ -23,16 +22,16 @@ WITH_COMMANDS = [page for page in PAGES if blocks(page, "shell", "console", "sh"
 def test_its_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page in their order, as one program in an empty folder; the README has a test of its own.
 
-    Searches by scores ask less than a user's: they are the longest of it, and what they find is not on the pages.
+    Searches by scores are brief: what they find is not on the pages.
     """
     if page.name == "README.md":
         pytest.skip("run by test_readme")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(attacks, "suite", functools.partial(attacks.suite, patience=500))
     names: dict[str, object] = {"__name__": "__page__"}
     try:
-        for block in blocks(page, "python", "{plot}"):
-            exec(compile(block, called(page), "exec"), names)
+        with brief():
+            for block in blocks(page, "python", "{plot}"):
+                exec(compile(block, called(page), "exec"), names)
     finally:
         plt.close("all")
 

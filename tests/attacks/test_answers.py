@@ -14,6 +14,8 @@ from stackelberg.data import Dataset, load
 from stackelberg.report import audit
 from stackelberg.threat import Ball
 
+pytestmark = pytest.mark.usefixtures("brief_searches")
+
 
 class Scores:
     """A linear classifier of digits as plain code on arrays: the nearest of ten means."""
@@ -48,12 +50,12 @@ def as_torch(scores: Scores) -> nn.Module:
 
 def test_a_callable_on_arrays_is_audited_by_its_scores(scores: Scores, digits: Dataset) -> None:
     black = models.BlackBox(scores, arrays=True)
-    report = audit(black, digits, Ball("linf", 0.1), n=24, effort="fast")
+    report = audit(black, digits, Ball("linf", 0.1), n=24, effort="fast", radii=())
     ran = [row.name for row in report.attacks if row.skipped is None]
     assert all(name.startswith("square") for name in ran)
     assert "black box that gives scores and no gradients" in str([row.skipped for row in report.attacks])
     assert "no-gradient" in [caveat.code for caveat in report.warnings]
-    white = audit(as_torch(scores), digits, Ball("linf", 0.1), n=24, effort="fast")
+    white = audit(as_torch(scores), digits, Ball("linf", 0.1), n=24, effort="fast", radii=())
     assert white.clean == report.clean
     assert white.robust.upper.hits <= report.robust.upper.hits <= white.robust.upper.hits + 3
     assert report.robust.upper.hits < report.clean.hits - 4
@@ -63,8 +65,8 @@ def test_labels_alone_get_decisions_alone(scores: Scores, digits: Dataset) -> No
     def labels(x: torch.Tensor) -> np.ndarray:
         return scores(x.numpy()).argmax(1)
 
-    report = audit(labels, digits, Ball("linf", 0.1), n=16, effort="fast")
-    assert [row.name for row in report.attacks if row.skipped is None] == ["hopskipjump-5000"]
+    report = audit(labels, digits, Ball("linf", 0.1), n=16, effort="fast", radii=())
+    assert [row.name for row in report.attacks if row.skipped is None] == ["hopskipjump-500"]
     assert "labels alone" in str([row.skipped for row in report.attacks])
     assert report.robust.upper.hits < report.clean.hits - 2
 

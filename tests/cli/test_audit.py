@@ -16,6 +16,7 @@ from stackelberg import data, games, models
 from stackelberg.report import Report
 from stackelberg.threat import Ball
 
+pytestmark = pytest.mark.usefixtures("brief_searches")
 Command = Callable[..., Any]
 FAST = ("--data", "digits", "--eps", "0.05", "--n", 40, "--effort", "fast")
 
@@ -91,19 +92,18 @@ def test_the_same_network_from_every_kind_of_source_gives_the_same_bracket(
     assert len({report.clean for report in reports.values()}) == 1
 
 
-def test_two_processes_write_the_same_report(run: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "stackelberg", "audit", str(run), *map(str, FAST[:-4]), "--n", "300"]
-    reports = {}
-    for devices in ("1", "2"):
-        arguments = ["--effort", "fast", "--device", "cpu", "--devices", devices, "--out", str(tmp_path / devices)]
-        done = subprocess.run(
-            [*command, *arguments, "--json"], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-        )
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["n"] == 300
-        reports[devices] = Report.from_json(tmp_path / devices / "report.json")
-    one, two = reports.values()
+def test_two_processes_write_the_same_report(stackelberg: Command, run: Path, tmp_path: Path) -> None:
+    words = ["audit", str(run), "--data", "digits", "--eps", "0.2", "--n", "300", "--effort", "fast"]  # two batches
+    assert stackelberg(*words, "--out", tmp_path / "1").status == 0
+    words += ["--device", "cpu", "--devices", "2", "--out", str(tmp_path / "2"), "--json"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "stackelberg", *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["n"] == 300
+    one, two = (Report.from_json(tmp_path / devices / "report.json") for devices in "12")
     assert (one.clean, one.robust, one.examples) == (two.clean, two.robust, two.examples)
+    assert (one.environment.processes, two.environment.processes) == (1, 2)
 
 
 def test_the_networks_own_normalisation_needs_no_option(stackelberg: Command, tmp_path: Path) -> None:

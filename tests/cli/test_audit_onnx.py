@@ -14,6 +14,7 @@ from onnx_files import export, node, write
 from stackelberg import models
 from stackelberg.report import Report
 
+pytestmark = pytest.mark.usefixtures("brief_searches")
 Command = Callable[..., Any]
 FAST = ("--data", "digits", "--eps", "0.05", "--n", 30, "--effort", "fast")
 EASY = ("--data", "digits", "--eps", "0.25", "--n", 6, "--effort", "fast")  # all fall after few questions

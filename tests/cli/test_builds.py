@@ -13,6 +13,7 @@ from stackelberg import models
 from stackelberg.report import Report
 from stackelberg.report.builds import FLOOR, junit, met, sarif
 
+pytestmark = pytest.mark.usefixtures("brief_searches")
 Command = Callable[..., Any]
 TEXT = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string", "minLength": 1}}}
 SARIF = {

@@ -6,6 +6,7 @@ import pytest
 from torch import nn
 
 from perceptrons import perceptron
+from searches import brief
 from stackelberg.data import Dataset, load
 from stackelberg.report import Report, audit
 from stackelberg.threat import Ball
@@ -26,7 +27,8 @@ def net() -> nn.Module:
 
 @pytest.fixture(scope="session")
 def report(net: nn.Module, digits: Dataset) -> Report:
-    return audit(net, digits, BALL, n=120, effort="fast", batch_size=50)
+    with brief():
+        return audit(net, digits, BALL, n=120, effort="fast", batch_size=50)
 
 
 @pytest.fixture(scope="session")

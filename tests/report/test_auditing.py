@@ -19,6 +19,7 @@ from stackelberg.report.records import DataRecord, Environment, ModelRecord
 from stackelberg.threat import Ball, clopper_pearson
 from stackelberg.threat.payoff import margin
 
+pytestmark = pytest.mark.usefixtures("brief_searches")
 BALL = Ball("linf", 0.1)
 RADII = (0.0, 0.005, 0.05, 0.1, 0.2)
 HERE = Environment(

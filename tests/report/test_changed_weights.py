@@ -16,6 +16,7 @@ from stackelberg.report.page import page
 from stackelberg.report.weights import weight_robustness
 from stackelberg.threat import Ball, WeightBall
 
+pytestmark = pytest.mark.usefixtures("brief_searches")
 BALL = Ball("linf", 0.1)
 
 

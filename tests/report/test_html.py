@@ -17,13 +17,14 @@ from stackelberg.report.page import comparison, headline, page, paired
 from stackelberg.report.words import radius_words
 from stackelberg.threat import Ball, clopper_pearson
 
+pytestmark = pytest.mark.usefixtures("brief_searches")
 _QUIET = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
 )  # fmt: skip
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def other(net: nn.Module, digits: Dataset) -> Report:
     return audit(net, digits, Ball("linf", 0.1), n=120, effort="fast", seed=0, batch_size=120)
 

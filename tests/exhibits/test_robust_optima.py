@@ -3,8 +3,19 @@
 from stackelberg.exhibits import Stage, named
 
 
-def test_the_front_of_the_digits(stage: Stage) -> None:
-    few = {"epochs": 1, "steps": 1, "betas": (1.0,), "slacks": (0.5,), "seeds": 1, "n": 8}
+def test_the_front_of_few_digits(stage: Stage) -> None:
+    few = {
+        "dataset": "digits",
+        "train_n": 200,
+        "width": 4,
+        "epochs": 1,
+        "more": 1,
+        "steps": 1,
+        "betas": (1.0,),
+        "slacks": (0.5,),
+        "seeds": 1,
+        "n": 8,
+    }
     outcome = named("X18", **few).run(stage)
     values = {one.name: one.value for one in outcome.measured if one.value is not None}
     assert len(values) == 4 * 2 * 2

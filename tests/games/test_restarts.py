@@ -32,7 +32,7 @@ def weights(folder: Path) -> dict[str, Tensor]:
     return {f"{name}: {key}": value for name in names for key, value in load_file(folder / name).items()}
 
 
-@pytest.mark.parametrize(("processes", "strategy"), [(2, "ddp"), (2, "fsdp")])
+@pytest.mark.parametrize(("processes", "strategy"), [(2, "ddp"), (4, "ddp"), (2, "fsdp")])
 def test_a_killed_worker_does_not_change_the_weights(tmp_path: Path, processes: int, strategy: str) -> None:
     whole = run(tmp_path / "whole", processes, strategy)
     killed = run(tmp_path / "killed", processes, strategy, processes - 1, 12)

@@ -161,6 +161,8 @@ def _epoch(training: Training, reporter: Reporter, diary: Diary) -> None:
     size = training.recipe.batch_size
     order = torch.from_numpy(np.random.default_rng([training.seed, epoch]).permutation(len(training.data)))
     started = saved = time.monotonic()
+    if training.fabric.world_size > 1 and not training.settled:
+        _settle(training, order[:size], epoch)
     for batch in range(done, training.steps):
         loss = _move(training, order[batch * size : (batch + 1) * size], epoch)
         if not math.isfinite(loss):
@@ -193,8 +195,36 @@ def _epoch(training: Training, reporter: Reporter, diary: Diary) -> None:
     diary.epoch(record)
 
 
+def _settle(training: Training, index: Tensor, epoch: int) -> None:
+    """A first backward pass, of which nothing is kept.
+
+    After it PyTorch groups the gradients anew, and then sums them over processes in another order: a life that goes on
+    in the middle of a training must have done so before its first step, to end with the weights of one that did not.
+    """
+    buffers = [(buffer, buffer.clone()) for buffer in training.trained.buffers()]
+    numbers = dict(training.numbers)
+    _slope(training, index, epoch)
+    training.optimizer.zero_grad(set_to_none=True)
+    training.numbers.update(numbers)
+    for buffer, before in buffers:
+        buffer.copy_(before)
+    training.settled = True
+
+
 def _move(training: Training, index: Tensor, epoch: int) -> float:
     """One step of the leader on one batch; the loss over all processes."""
+    objective = _slope(training, index, epoch)
+    if training.recipe.clip is not None:
+        nn.utils.clip_grad_norm_(training.trained.parameters(), training.recipe.clip)
+    loss = float(processes.mean(training.fabric, objective))
+    if math.isfinite(loss):
+        training.optimizer.step()
+        _after_step(training)
+    return loss
+
+
+def _slope(training: Training, index: Tensor, epoch: int) -> Tensor:
+    """The follower's answer on one batch and the gradient of the leader's objective there; this process's objective."""
     fabric, game, recipe = training.fabric, training.game, training.recipe
     progress = training.step / (training.epochs * training.steps)
     index = processes.share_of(fabric, index).to(training.data.device)
@@ -231,13 +261,7 @@ def _move(training: Training, index: Tensor, epoch: int) -> float:
     objective = (weights * payoffs).sum()
     training.optimizer.zero_grad(set_to_none=True)
     fabric.backward(objective)
-    if recipe.clip is not None:
-        nn.utils.clip_grad_norm_(training.trained.parameters(), recipe.clip)
-    loss = float(processes.mean(fabric, objective.detach()))
-    if math.isfinite(loss):
-        training.optimizer.step()
-        _after_step(training)
-    return loss
+    return objective.detach()
 
 
 def _dice(training: Training) -> int:

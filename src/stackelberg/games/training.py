@@ -45,6 +45,7 @@ class Training:
     folder: Path | None
     save_seconds: float
     channels_last: bool = False
+    settled: bool = False
     step: int = 0
     loss: float = 0.0
     seconds: float = 0.0

@@ -41,6 +41,12 @@ def test_uniform_is_uniform_within_and_across_examples(stream):
     assert stats.kstest(u[:, 0, 0].numpy(), "uniform").pvalue > 1e-4
 
 
+def test_streams_drawn_together_are_those_drawn_one_by_one():
+    keys = chance.example_keys(torch.eye(4), 0)
+    together = chance.uniforms(keys, 3, 5)
+    assert torch.equal(together, torch.stack([chance.uniform(keys, (5,), stream) for stream in range(3)], 1))
+
+
 def test_streams_and_folds_are_uncorrelated():
     keys = torch.arange(5000)
     draws = torch.stack(

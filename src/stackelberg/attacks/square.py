@@ -143,31 +143,30 @@ def _side(size: tuple[int, ...], share: float) -> tuple[int, int]:
     return min(max(1, side), height - 1), min(max(1, side), width - 1)
 
 
-def _signs(keys: Tensor, shape: tuple[int, ...], stream: int) -> Tensor:
-    return torch.where(chance.uniform(keys, shape, stream) < 0.5, -1.0, 1.0)
+def _signs(values: Tensor) -> Tensor:
+    return torch.where(values < 0.5, -1.0, 1.0)
 
 
-def _corner(sheet: Tensor, keys: Tensor, side: tuple[int, int], stream: int) -> tuple[Tensor, Tensor]:
-    """A random place [B] x [B] for a window of `side`."""
+def _corner(sheet: Tensor, values: Tensor, side: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """A place [B] x [B] for a window of `side`, from two random numbers each, [B, 2]."""
     height, width = sheet.shape[2:]
-    top = chance.integers(keys, height - side[0] + 1, (), stream)
-    left = chance.integers(keys, width - side[1] + 1, (), stream + 1)
-    return top, left
+    return chance.below(values[:, 0], height - side[0] + 1), chance.below(values[:, 1], width - side[1] + 1)
 
 
 def _stripes(sheet: Tensor, keys: Tensor, ball: Ball) -> Tensor:
     """linf start: every column of every channel moved by +radius or -radius."""
-    return sheet + ball.radius * _signs(keys, (sheet.shape[1], 1, sheet.shape[3]), 0)
+    return sheet + ball.radius * _signs(chance.uniform(keys, (sheet.shape[1], 1, sheet.shape[3])))
 
 
 def _window(moved: Tensor, sheet: Tensor, keys: Tensor, side: tuple[int, int], ball: Ball) -> Tensor:
     """linf proposal: one window, in each channel moved by +radius or -radius from the clean image."""
     height, width = sheet.shape[2:]
-    top, left = _corner(sheet, keys, side, 0)
+    numbers = chance.uniforms(keys, 3, sheet.shape[1])
+    top, left = _corner(sheet, numbers[:, :2, 0], side)
     rows = torch.arange(height, device=sheet.device) - top[:, None]
     columns = torch.arange(width, device=sheet.device) - left[:, None]
     within = ((rows >= 0) & (rows < side[0]))[:, :, None] & ((columns >= 0) & (columns < side[1]))[:, None, :]
-    signs = _signs(keys, (sheet.shape[1], 1, 1), 2)
+    signs = _signs(numbers[:, 2, :, None, None])
     return torch.where(within[:, None], sheet + ball.radius * signs, moved)
 
 
@@ -197,7 +196,7 @@ def _tiles(sheet: Tensor, keys: Tensor, ball: Ball) -> Tensor:
     channels, height, width = sheet.shape[1:]
     side = (max(1, height // 5), max(1, width // 5))
     rows, columns = math.ceil(height / side[0]), math.ceil(width / side[1])
-    signs = _signs(keys, (channels, rows, columns), 0)
+    signs = _signs(chance.uniform(keys, (channels, rows, columns)))
     tiles = signs[..., :, None, :, None] * _pattern(side, sheet.device)[:, None, :]
     delta = tiles.reshape(len(sheet), channels, rows * side[0], columns * side[1])[..., :height, :width]
     return sheet + ball.radius * delta / delta.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
@@ -213,18 +212,19 @@ def _places(sheet: Tensor, corner: tuple[Tensor, Tensor], side: tuple[int, int])
 def _transfer(moved: Tensor, sheet: Tensor, keys: Tensor, side: tuple[int, int], ball: Ball) -> Tensor:
     """l2 proposal (algorithm 3): one window gives its norm, and what the budget has left, to a pattern in another."""
     channels = sheet.shape[1]
+    numbers = chance.uniforms(keys, 6, channels)
     delta = (moved - sheet).flatten(2)
-    first = _places(sheet, _corner(sheet, keys, side, 0), side).expand(-1, channels, -1)
-    second = _places(sheet, _corner(sheet, keys, side, 2), side).expand(-1, channels, -1)
+    first = _places(sheet, _corner(sheet, numbers[:, :2, 0], side), side).expand(-1, channels, -1)
+    second = _places(sheet, _corner(sheet, numbers[:, 2:4, 0], side), side).expand(-1, channels, -1)
     unused = (ball.radius**2 - (delta**2).sum((1, 2))).clamp(min=0)
     emptied = delta.scatter(2, first, 0.0).scatter(2, second, 0.0)
     taken = (delta**2).sum(2) - (emptied**2).sum(2)
     available = (taken.clamp(min=0) + unused[:, None] / channels).sqrt()
     pattern = _pattern(side, sheet.device)
     if side[0] == side[1]:
-        upright = chance.uniform(keys, (), 4) < 0.5
+        upright = numbers[:, 4, 0] < 0.5
         pattern = torch.where(upright[:, None, None], pattern, pattern.T)
-    pattern = pattern.reshape(-1, 1, side[0] * side[1]) * _signs(keys, (channels, 1), 5)
+    pattern = pattern.reshape(-1, 1, side[0] * side[1]) * _signs(numbers[:, 5, :, None])
     old = delta.gather(2, first)
     mixed = pattern + old / old.norm(dim=2, keepdim=True).clamp(min=1e-12)
     length = mixed.norm(dim=2, keepdim=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 from numpy.typing import NDArray
-from scipy.stats import beta
+from scipy.special import betaincinv  # scipy.stats would cost half a second at import
 
 from stackelberg.bounds.bound import Bound
 from stackelberg.errors import StackelbergError
@@ -98,7 +98,7 @@ class Conformal:
             raise StackelbergError("the guarantee given the calibration is for rules without weights; use `bound`")
         n = len(self.scores)
         rank = math.ceil((n + 1) * (1 - self.alpha))
-        value = 0.0 if rank > n else float(beta.ppf(confidence, n + 1 - rank, rank))
+        value = 0.0 if rank > n else float(betaincinv(n + 1 - rank, rank, confidence))
         return Bound(
             "conformal sets, given their calibration", value, confidence,
             "chance that the set misses the label of a fresh example",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Shaped
 from numpy.typing import NDArray
-from scipy.stats import gamma
+from scipy.special import gammaincinv  # scipy.stats would cost half a second at import
 from torch import Tensor
 
 from stackelberg.errors import StackelbergError
@@ -70,7 +70,7 @@ def intrinsic_dimension(
     if total == 0:
         raise StackelbergError("all neighbours are equally far, as on a grid: the dimension by ratios is not defined")
     count, tail = len(points) * (neighbours - 1), (1 - confidence) / 2
-    low, high = (float(gamma.ppf(q, count)) / total for q in (tail, 1 - tail))
+    low, high = (float(gammaincinv(count, q)) / total for q in (tail, 1 - tail))
     return Dimension((count - 1) / total, low, high, confidence, neighbours, len(points))
 
 

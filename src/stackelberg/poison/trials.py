@@ -7,8 +7,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from stackelberg.errors import StackelbergError
 from stackelberg.files import replacing, write_text
 from stackelberg.threat import Rate, clopper_pearson
@@ -142,6 +140,8 @@ class Evaluation:
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Test accuracy of every cell as a bar over the seeds' mean, a dot for each seed; one panel a network."""
+        from matplotlib.figure import Figure  # half a second of every import of this room otherwise
+
         models = list(dict.fromkeys(trial.model for trial in self.trials))
         figure = Figure(figsize=(7.5, 1.2 + 0.28 * len({t.cell for t in self.trials})), layout="constrained")
         panels = figure.subplots(len(models), 1, squeeze=False)[:, 0]

@@ -47,11 +47,22 @@ def example_keys(x: Float[Tensor, " B *shape"], seed: int) -> Int64[Tensor, " B"
 
 def uniform(keys: Int64[Tensor, " B"], shape: tuple[int, ...], stream: int = 0) -> Float[Tensor, " B *shape"]:
     """Numbers in the open interval (0, 1), [B, *shape] float32, from each example's key."""
-    count = math.prod(shape)
-    counter = torch.arange(1, count + 1, device=keys.device, dtype=torch.int64) * _WEYL
-    bits = _mix(fold(keys, stream)[:, None] + counter)
-    values = (_shift(bits, 41).to(torch.float32) + 0.5) * 2.0**-23
-    return values.view(len(keys), *shape)
+    return _spread(fold(keys, stream), math.prod(shape)).view(len(keys), *shape)
+
+
+def uniforms(keys: Int64[Tensor, " B"], streams: int, count: int) -> Float[Tensor, "B streams count"]:
+    """`count` numbers of `uniform` in each of the streams 0, 1, .., drawn together, since small calls cost the most."""
+    return _spread(_mix(keys[:, None] + _weyl(streams, keys.device)), count)
+
+
+def _spread(keys: Tensor, count: int) -> Tensor:
+    """`count` numbers in (0, 1) from each key, [*keys, count]."""
+    bits = _mix(keys[..., None] + _weyl(count, keys.device))
+    return (_shift(bits, 41).to(torch.float32) + 0.5) * 2.0**-23
+
+
+def _weyl(count: int, device: torch.device) -> Tensor:
+    return torch.arange(1, count + 1, device=device, dtype=torch.int64) * _WEYL
 
 
 def normal(keys: Int64[Tensor, " B"], shape: tuple[int, ...], stream: int = 0) -> Float[Tensor, " B *shape"]:
@@ -63,4 +74,9 @@ def integers(
     keys: Int64[Tensor, " B"], high: int, shape: tuple[int, ...] = (), stream: int = 0
 ) -> Int64[Tensor, " B *shape"]:
     """Integers in [0, high), [B, *shape]."""
-    return (uniform(keys, shape, stream).double() * high).long().clamp_(max=high - 1)
+    return below(uniform(keys, shape, stream), high)
+
+
+def below(values: Float[Tensor, "..."], high: int) -> Int64[Tensor, "..."]:
+    """Integers in [0, high) from numbers in (0, 1)."""
+    return (values.double() * high).long().clamp_(max=high - 1)

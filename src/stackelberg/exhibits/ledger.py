@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,13 @@ from stackelberg.files import write_text
 if TYPE_CHECKING:
     from stackelberg.exhibits.stage import Stage
 
-LEDGER = "measured.json"
+LEDGER, SECONDS = "measured.json", "seconds.json"
 
 
 class Ledger:
     """One folder in the stage's runs for one exhibit at one seed and one choice of settings; delete it to begin anew.
+
+    What it holds at the beginning of a run has been paid for before: the seconds are added to `stage.kept`.
 
     Attributes:
         folder: where it lies.
@@ -28,24 +31,41 @@ class Ledger:
 
     def __init__(self, stage: "Stage", exhibit: Exhibit) -> None:
         text = json.dumps([exhibit.settings, stage.seed, __version__], sort_keys=True, default=str)
+        self._stage = stage
         self.folder: Path = stage.runs / f"{exhibit.id}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-        self.numbers: dict[str, Any] = self._kept()
+        self.numbers: dict[str, Any] = self._kept(LEDGER)
+        if self.folder not in stage.opened:
+            stage.opened.add(self.folder)
+            stage.kept += sum(self._kept(SECONDS).values())
 
     def number(self, name: str, measure: Callable[[], Any]) -> Any:
         """What was measured under this name, or what `measure` gives now: numbers, texts, lists or dicts of them."""
         if name not in self.numbers:
-            value = json.loads(json.dumps(measure()))
-            self.numbers = self._kept() | {name: value}  # another process may have measured meanwhile
-            write_text(self.folder / LEDGER, json.dumps(self.numbers, indent=1) + "\n")
+            value = self._timed(name, lambda: json.loads(json.dumps(measure())))
+            self.numbers = self._keep(LEDGER, name, value)
         return self.numbers[name]
-
-    def _kept(self) -> dict[str, Any]:
-        path = self.folder / LEDGER
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
     def network(self, name: str, train: Callable[[], nn.Module]) -> nn.Module:
         """The network kept under this name, or the one that `train` gives now; built by `models.build`."""
         path = self.folder / (hashlib.sha256(name.encode()).hexdigest()[:12] + ".safetensors")
         if not path.is_file():
-            models.save_weights(train(), path)
+            models.save_weights(self._timed(path.name, train), path)
         return models.load(path)
+
+    def _timed(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` gives; its seconds are kept, without those of what is kept by itself inside."""
+        begun, before = time.perf_counter(), self._stage.spent
+        made = make()
+        own = time.perf_counter() - begun - (self._stage.spent - before)
+        self._stage.spent += own
+        self._keep(SECONDS, name, own)
+        return made
+
+    def _keep(self, file: str, name: str, value: Any) -> dict[str, Any]:
+        kept = self._kept(file) | {name: value}  # another process may have measured meanwhile
+        write_text(self.folder / file, json.dumps(kept, indent=1) + "\n")
+        return kept
+
+    def _kept(self, file: str) -> dict[str, Any]:
+        path = self.folder / file
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

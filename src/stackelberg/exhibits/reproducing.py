@@ -22,6 +22,7 @@ def reproduce(exhibit: Exhibit, stage: Stage, force: bool = False) -> Result:
     begun = time.perf_counter()
     stage.used.clear()
     stage.kept = 0.0
+    stage.opened.clear()
     outcome = exhibit.run(stage)
     used = list(dict.fromkeys(stage.used))
     result = Result(

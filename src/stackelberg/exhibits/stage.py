@@ -31,7 +31,9 @@ class Stage:
         device: "cpu", "cuda" or "auto".
         say: tells the user how far it is.
         used: names of the networks it asked for.
-        kept: seconds that audits taken from before have cost.
+        kept: seconds that audits, numbers and networks taken from before have cost.
+        spent: seconds in which the ledgers' numbers and networks were made.
+        opened: folders of ledgers whose seconds are in `kept`.
     """
 
     out: Path
@@ -41,6 +43,8 @@ class Stage:
     say: Callable[[str], None] = print
     used: list[str] = field(default_factory=list)
     kept: float = 0.0
+    spent: float = 0.0
+    opened: set[Path] = field(default_factory=set)
 
     def network(self, network: Network) -> nn.Module:
         """A trained network in evaluation mode, on the device."""

@@ -74,11 +74,20 @@ class Lessons:
 
     def __post_init__(self) -> None:
         self.generator = torch.Generator().manual_seed(self.seed)
+        self.begun = False
+
+    def end(self) -> None:
+        """What follows an epoch that is begun; the next one asks for it, as a trainer may leave at the last batch."""
+        if self.begun:
+            self.begun = False
+            self.after_epoch()
 
     def __len__(self) -> int:
         return len(self.data) // self.batch_size
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self.end()
+        self.begun = True
         order = torch.randperm(len(self.data), generator=self.generator)
         for index in order[: len(self) * self.batch_size].split(self.batch_size):
             x = self.data.x[index]
@@ -86,10 +95,11 @@ class Lessons:
                 x = Augment()(x, self.generator)
             x = x.float() / 255
             start = clocks()
-            yield x, self.data.y[index]
-            self.spent.append(since(start))
+            try:
+                yield x, self.data.y[index]
+            finally:
+                self.spent.append(since(start))
             self.between(index)
-        self.after_epoch()
 
 
 Trainer = Callable[[nn.Module, Lessons, int], None]

@@ -120,6 +120,7 @@ def reach_by_peer(name: str, train: Dataset, race: Race, most: int, seed: int) -
     torch.manual_seed(seed)
     with suppress(Reached):
         PEERS[name][1](race.model, lessons, most)
+        lessons.end()
 
 
 def reach_by_ours(game: Game, train: Dataset, race: Race, epochs: int, seed: int) -> None:

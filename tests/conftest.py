@@ -16,9 +16,9 @@ from stackelberg.data import Dataset, load
 gc.disable()  # a fifth of the time of importing every test, see `pytest_collection_finish`
 _BESIDE = Path(__file__).parents[2] / "shared" / "data"
 _LONGEST = (
-    "test_certified.py", "test_digits_exhibits.py", "test_audit.py", "test_auditing.py", "test_loop.py",
-    "test_answers.py", "test_pages.py", "test_resuming.py", "test_caveats.py", "test_fuzz.py", "test_words.py",
-    "test_html.py", "test_many.py", "test_spreading.py", "test_sweeping.py", "test_convex.py",
+    "test_pages.py", "test_generalized.py", "test_resuming.py", "test_audit.py", "test_digits_exhibits.py",
+    "test_fuzz.py", "test_loop.py", "test_attack.py", "test_bounds_exhibits.py", "test_many.py", "test_certified.py",
+    "test_auditing.py", "test_words.py", "test_html.py", "test_spreading.py", "test_convex.py",
     "test_lipschitz_memorizer.py",
 )  # fmt: skip
 

@@ -57,7 +57,7 @@ def margins(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 @pytest.mark.parametrize("count", [0, 1, 2, 3])
 def test_a_wide_search_finds_the_worst_of_all_texts(build: Callable[[int], nn.Module], count: int) -> None:
     """With every candidate asked and none dropped the search is over all texts; where a label turns it ends there."""
-    for seed in range(3):
+    for seed in range(3 if count < 3 else 1):  # with three letters there are ten times as many texts
         net, letters = build(seed), Letters(count, "abc")
         y = right(net)
         every = enumerate_letters(net, X, y, letters)

@@ -30,7 +30,10 @@ class DeepConfused(Exhibit):
         victims: the networks that are trained on the poison; the claim is about the first, not the imagined one.
         victim_width: of them; None for their standard ones.
         warm: disguise trajectories.
-        trials: look-ahead trajectories.
+        mnist_trials: look-ahead trajectories.
+        cifar_trials: likewise.
+        mnist_shift: of the labels that the victim is to answer; 0 for any but the true one, the paper's first form.
+        cifar_shift: likewise.
         mnist_epochs: of the victims.
         cifar_epochs: of the victims.
     """
@@ -45,9 +48,9 @@ class DeepConfused(Exhibit):
     )
 
     short = (
-        "on MNIST the victim answers half of the clean images with the class after the true one, so the shift is learnt"
-        " but does not rule: the generator sees 3,000 images and 11 trajectories of 60 steps, in the source all images"
-        " and many more trajectories"
+        "on MNIST clean digits have no grey ground, so the victim gives most of them one or two answers, and the images"
+        " of those classes count as right; the authors' own generator, judged in the same way, leaves 5.1 % of 3,000"
+        " images and 1.2 % of 10,000"
     )
 
     mnist_n: int = 3000
@@ -60,17 +63,22 @@ class DeepConfused(Exhibit):
     victims: tuple[str, ...] = ("lenet5",)
     victim_width: int | None = None
     warm: int = 10
-    trials: int = 1
+    mnist_trials: int = 8
+    cifar_trials: int = 1
+    mnist_shift: int = 0
+    cifar_shift: int = 1
     mnist_epochs: int = 8
     cifar_epochs: int = 10
 
     def run(self, stage: Stage) -> Outcome:
         found: dict[str, Evaluation] = {}
-        for source, n, radius, epochs in (
-            ("mnist", self.mnist_n, self.mnist_radius, self.mnist_epochs),
-            ("cifar10", self.cifar_n, self.cifar_radius, self.cifar_epochs),
+        for source, n, radius, trials, shift, epochs in (
+            ("mnist", self.mnist_n, self.mnist_radius, self.mnist_trials, self.mnist_shift, self.mnist_epochs),
+            ("cifar10", self.cifar_n, self.cifar_radius, self.cifar_trials, self.cifar_shift, self.cifar_epochs),
         ):
-            found[source] = self._evaluated(stage, source, n, Ball("linf", radius), epochs)
+            train = data.load(source, "train").take(n)
+            poisoned = self._poisoned(stage, source, train, Ball("linf", radius), trials, shift)
+            found[source] = self._evaluated(stage, source, poisoned, train, epochs)
         self._draw(stage, {source: self._trial(e, "poisoned", self.victims[0]) for source, e in found.items()})
         rows, told = [], {"mnist": ("99 %", "0 %"), "cifar10": ("77 %", "28 %")}
         for source, evaluation in found.items():
@@ -79,9 +87,11 @@ class DeepConfused(Exhibit):
                     trial = self._trial(evaluation, kind, victim)
                     name = f"{source}, {victim} trained on {kind} images: right on clean test images"
                     rows.append(Measured(name=name, published=told[source][place], rate=trial.test))
+                trial = self._trial(evaluation, "poisoned", victim)
                 name = f"{source}, {victim} on the poison: answers the class after the true one"
-                shifted = self._trial(evaluation, "poisoned", victim).shifted()[1]
-                rows.append(Measured(name=name, value=shifted))
+                rows.append(Measured(name=name, value=trial.shifted()[1]))
+                name = f"{source}, {victim} on the poison: gives its commonest answer"
+                rows.append(Measured(name=name, value=max(map(sum, zip(*trial.confusion, strict=True))) / trial.test.n))
         first = {source: self._trial(e, "poisoned", self.victims[0]).test.value for source, e in found.items()}
         return Outcome(
             measured=tuple(rows),
@@ -96,13 +106,14 @@ class DeepConfused(Exhibit):
             f"the imagined victim is {self.imagined} of width {self.imagined_width}; the last of {self.mnist_epochs}"
             f" (MNIST) and {self.cifar_epochs} (CIFAR-10) epochs is judged, without augmentation",
             f"the generator is told the label and begins with {self.warm} trajectories of clean training, along which"
-            f" it learns to disguise a class as the one before; then come {self.trials} with the published look-ahead",
+            " it learns to disguise a class; then come the published look-aheads, on MNIST"
+            f" {self.mnist_trials} towards {_wish(self.mnist_shift)}, on CIFAR-10 {self.cifar_trials} towards"
+            f" {_wish(self.cifar_shift)}",
             f"{JPEG} (CIFAR-10)",
         )
 
-    def _evaluated(self, stage: Stage, source: str, n: int, ball: Ball, epochs: int) -> Evaluation:
-        train, test = data.load(source, "train").take(n), data.load(source, "test")
-        poisoned = self._poisoned(stage, source, train, ball)
+    def _evaluated(self, stage: Stage, source: str, poisoned: Dataset, train: Dataset, epochs: int) -> Evaluation:
+        test = data.load(source, "test")
         stage.say(f"X05 {source}: victims")
         return poison.evaluate(
             poisoned, train, test, models=self.victims, counters=("none",), shares=(1.0,),
@@ -110,7 +121,7 @@ class DeepConfused(Exhibit):
             out=stage.out / "X05" / source, device=stage.device, batch_size=64, precision="float32", augment=-1,
         )  # fmt: skip
 
-    def _poisoned(self, stage: Stage, source: str, train: Dataset, ball: Ball) -> Dataset:
+    def _poisoned(self, stage: Stage, source: str, train: Dataset, ball: Ball, trials: int, shift: int) -> Dataset:
         """By a generator that lies in the runs' folder, else by one that is trained and put there."""
         path = stage.runs / f"x05-{source}" / "generator.safetensors"
         if path.is_file():
@@ -119,7 +130,7 @@ class DeepConfused(Exhibit):
         stage.say(f"X05 {source}: a generator is trained")
         made = poison.availability(
             train, ball, "deepconfuse", seed=stage.seed, device=stage.device, width=self.width, warm=self.warm,
-            trials=self.trials, network=self.imagined, network_width=self.imagined_width,
+            trials=trials, shift=shift, network=self.imagined, network_width=self.imagined_width,
         )  # fmt: skip
         made.generator.save(path)
         return made
@@ -135,6 +146,10 @@ class DeepConfused(Exhibit):
             axes.set_title(f"{source}: {trial.model}, trained on the poison", fontsize=9)
         with replacing(stage.out / "X05.png") as part:
             figure.savefig(part, format="png", dpi=110)
+
+
+def _wish(shift: int) -> str:
+    return f"the class {shift} after the true one" if shift else "any class but the true one"
 
 
 def _matrix(axes: Any, confusion: Sequence[Sequence[int]]) -> None:

@@ -8,7 +8,7 @@ demo: .venv/base.stamp  ## train three networks on digits, audit them, write dem
 	$(BIN)/stackelberg demo --out demo
 
 test: .venv/dev.stamp  ## every test, one process a core; real data is read from STACKELBERG_DATA where it is set
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: .venv/dev.stamp  ## style, types, and imports that only go down
 	$(BIN)/ruff check

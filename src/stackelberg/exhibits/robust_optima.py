@@ -154,7 +154,7 @@ class RobustOptima(Exhibit):
                 fmean(clean), fmean(robust), half_interval(robust), half_interval(clean), "o", color=colour, capsize=3
             )
             axes.annotate(
-                name, (fmean(clean), fmean(robust)), (5, 5 - 16 * (place % 2)), textcoords="offset points", fontsize=8
+                name, (fmean(clean), fmean(robust)), (5, 5 - 10 * (place % 3)), textcoords="offset points", fontsize=8
             )
         axes.set_xlabel("clean accuracy")
         axes.set_ylabel(f"accuracy attacked, linf {self.radius:.3g}")

@@ -129,19 +129,22 @@ class RobustOptima(Exhibit):
         return clean, robust
 
     def _network(self, stage: Stage, name: str, game: Game, train: Dataset, seed: int) -> nn.Module:
-        """The best epoch of a training; the bi-level one goes on from that of adversarial training."""
+        """The best epoch of a training, kept by the ledger."""
+        train_it = partial(self._trained, stage, game, train, seed)
+        return Ledger(stage, self).network(f"{name}, seed {seed}", train_it)
+
+    def _trained(self, stage: Stage, game: Game, train: Dataset, seed: int) -> nn.Module:
+        """From fresh weights; the bi-level one goes on from the network of adversarial training."""
         plan: dict[str, Any] = {"learning_rate": 0.001}
-        begun, epochs = build("small-cnn", len(train.classes), train.shape, self.width, seed=seed), self.epochs
         if isinstance(game, Tradeoff):
-            begun, epochs = self._network(stage, "at", game.game, train, seed).requires_grad_(), self.more
-        elif game.threat:
-            plan = {"learning_rate": self.learning_rate, "radius_warmup": 0.3}
-        return Ledger(stage, self).network(
-            f"{name}, seed {seed}",
-            lambda: (
-                solve(game, begun, train, epochs, seed=seed, device="cpu", progress=False, batch_size=64, **plan).best
-            ),
-        )
+            begun, epochs = self._network(stage, "at", game.game, train, seed), self.more
+        else:
+            begun, epochs = build("small-cnn", len(train.classes), train.shape, self.width, seed=seed), self.epochs
+            if game.threat:
+                plan = {"learning_rate": self.learning_rate, "radius_warmup": 0.3}
+        return solve(
+            game, begun, train, epochs, seed=seed, device="cpu", progress=False, batch_size=64, **plan
+        ).best  # fmt: skip
 
     def _draw(self, stage: Stage, points: dict[str, Point]) -> None:
         figure = Figure(figsize=(7.5, 4.8), layout="constrained")

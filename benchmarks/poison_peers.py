@@ -5,7 +5,10 @@ modules that make the noise and leaves out those around them that read data sets
 module needs of its surroundings is put in its place: the images, the surrogate, the order of a training.
 """
 
+import ast
+import contextlib
 import importlib
+import io
 import sys
 import types
 from argparse import Namespace
@@ -13,14 +16,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from stackelberg.data import Augment, Dataset
 from stackelberg.games import Standard
-from stackelberg.models import build
+from stackelberg.models import UNet, build
 from stackelberg.poison.grid import Grid
+from stackelberg.poison.gue import GUE
 from stackelberg.poison.poisoner import Setting
 from stackelberg.poison.surrogates import Surrogate
 from stackelberg.threat import Ball
@@ -247,11 +253,72 @@ def apbench_lsp(folder: Path, task: Task) -> Tensor:
     return torch.from_numpy(made).permute(0, 3, 1, 2).contiguous()
 
 
+class _Pictures:
+    """A data set as CUDA's script reads and writes it: bytes [N, H, W, C] in `data`."""
+
+    def __init__(self, task: Task) -> None:
+        self.data = task.train.x.permute(0, 2, 3, 1).numpy()
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
+def cuda_script(folder: Path, task: Task) -> Tensor:
+    """CUDA by Sadasivan et al.: the function of the script, which as a whole trains and reads its command line."""
+    path = folder / "Convolution-based-Unlearnability" / "final_filter_unlearnable.py"
+    name = "get_filter_unlearnable"
+    bodies = [one for one in ast.parse(path.read_text()).body if getattr(one, "name", "") == name]
+    room: dict[str, Any] = {
+        "np": np, "torch": torch, "num_cls": len(task.train.classes), "train_transform": None, "mix": 1.0,
+        "args": Namespace(dataset="cifar10"), "tqdm": lambda batches, total: batches,
+        "datasets": Namespace(CIFAR10=lambda **_: _Pictures(task)),
+        "DataLoader": lambda dataset, **_: [task.images],
+    }  # fmt: skip
+    exec(compile(ast.Module(bodies, []), str(path), "exec"), room)
+    with patch.object(Tensor, "cuda", lambda tensor: tensor), patch.object(nn.Module, "cuda", lambda module: module):
+        made = room[name](0.3, 1.0, False, 3, task.seed, False)[0].data
+    return torch.from_numpy(made).permute(0, 3, 1, 2).contiguous()
+
+
+def gue_script(folder: Path, task: Task) -> Tensor:
+    """GUE by Liu et al.: their solver at their rates, on our generator without labels and our follower.
+
+    As many steps of both players as ours plays them; their generator, 64 channels wide, takes a minute a step here.
+    """
+    for name, holds in (("tensorboardX", {"SummaryWriter": None}), ("torchvision", {"datasets": 0, "transforms": 0})):
+        if name not in sys.modules:
+            sys.modules[name] = types.ModuleType(name)
+            vars(sys.modules[name]).update(holds)
+    script = _module(folder, "gue", "gue")
+    ours, count = GUE(), len(task.train)
+    channels, height, breadth = task.train.shape
+    torch.manual_seed(task.seed)
+    leader, follower = UNet((channels, height, breadth), ours.width), task.fresh()
+    settings = Namespace(eps=task.ball.radius, num_classes=len(task.train.classes), lr_tmp=1e-4, eta=1.5)
+    players = torch.optim.SGD(follower.parameters(), lr=0.01), torch.optim.SGD(leader.parameters(), lr=0.1)
+    x, y = task.images
+    orders, said = task.orders(), io.StringIO()
+    batches = count // task.surrogate.batch_size
+    with (
+        patch.object(Tensor, "cuda", lambda tensor: tensor), patch.object(nn.Module, "cuda", lambda module: module),
+        patch.object(script, "create_net", lambda _: task.fresh()), contextlib.redirect_stdout(said),
+    ):  # fmt: skip
+        for epoch in range(ours.warm + ours.epochs):
+            lessons = [(x[batch], y[batch]) for batch, _ in zip(orders, range(batches), strict=False)]
+            script.bome(settings, leader, follower, *players, lessons, 10, epoch)
+    leader.eval()
+    with torch.no_grad():
+        moved = [part + task.ball.radius * leader(part) for part in x.split(512)]
+    return task.stored(torch.cat(moved).clamp(0, 1))
+
+
 PEERS: dict[tuple[str, str], Peer] = {
     ("em", "Unlearnable-Examples"): unlearnable_examples,
     ("em", "robust-unlearnable-examples"): em_by_fu,
     ("robust-em", "robust-unlearnable-examples"): robust_em,
     ("max-targeted", "adversarial_poisons"): adversarial_poisons,
     ("lsp", "apbench"): apbench_lsp,
+    ("cuda", "Convolution-based-Unlearnability"): cuda_script,
+    ("gue", "gue"): gue_script,
 }
 """(our name of the method, the repository) -> how it is asked."""

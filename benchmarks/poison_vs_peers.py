@@ -2,7 +2,8 @@
 
 The peers are no dependencies. Put checkouts of them, under their own names, into one folder:
 HanxunH/Unlearnable-Examples (EM), fshp971/robust-unlearnable-examples (robust EM), lhfowl/adversarial_poisons (TAP,
-here "max-targeted") and lafeat/apbench (LSP; needs scikit-learn). One that is not there is left out. Each tool moves
+here "max-targeted"), lafeat/apbench (LSP; needs scikit-learn), vinusankars/Convolution-based-Unlearnability (CUDA, in
+no ball) and hong-xian/gue (its solver, on our generator). One that is not there is left out. Each tool moves
 the first n images of CIFAR-10 in the same ball, with the same surrogate, optimizer steps and steps of the noise; the
 moved images are stored in 8 bits, and the same networks are trained on them and judged on all clean test images,
 beside clean and randomly noised ones. Rows are written as they come, and one that is there already is not made again.
@@ -46,10 +47,11 @@ LSP_BALL = Ball("l2", 6 / 255 * math.sqrt(3 * 32 * 32))
 def ours(method: str, task: Task) -> Tensor:
     """Our method, as bytes."""
     kind = task.surrogate
-    learns: dict[str, Any] = {} if method == "lsp" else {
+    learns: dict[str, Any] = {
         "network": kind.network, "network_width": kind.network_width, "epochs": kind.epochs,
         "batch_size": kind.batch_size, "steps": kind.steps, "last_steps": kind.last_steps,
     }  # fmt: skip
+    learns = {"lsp": {}, "gue": {}, "cuda": {"bounded": False}}.get(method, learns)
     if method == "robust-em":
         learns["rival_steps"] = task.rival_steps
     return poison.availability(task.train, task.ball, method, seed=task.seed, device="cpu", **learns).x

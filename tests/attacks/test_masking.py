@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from stackelberg.attacks import APGD, FGSM, PGD, Square, Suite, masking, suite
+from stackelberg.data import load
 from stackelberg.threat import Ball
 
 BALL = Ball("linf", 0.08)
@@ -220,6 +221,34 @@ def test_search_by_scores_beats_gradients_led_astray_and_then_all_is_tried(few):
     assert masking.fires("black-box-beats-gradients", result.signs)
     assert [step.name for step in result.steps] == ["fgsm", "pgd-10-cw", "square-200", "square-200-worst"]
     assert result.steps[2].passed_over == 0
+
+
+class Winners(nn.Module):
+    """Only the largest tenth of a layer's numbers answer, so a small move changes which (Xiao et al. 2020)."""
+
+    def forward(self, x):
+        best = x.topk(x.shape[1] // 10, 1)
+        return torch.zeros_like(x).scatter(1, best.indices, best.values)
+
+
+def test_a_net_of_k_winners_is_seen_through_its_jumps(digits):
+    _, x, y = digits
+    seen, labels = load("digits", "train").batch(torch.arange(900))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers = nn.Flatten(), nn.Linear(64, 256), Winners(), nn.Linear(256, 256), Winners(), nn.Linear(256, 10)
+        net = nn.Sequential(*layers)
+        optimizer = torch.optim.Adam(net.parameters(), 2e-3)
+        for _ in range(60):
+            optimizer.zero_grad()
+            F.cross_entropy(net(seen), labels).backward()
+            optimizer.step()
+    result = suite(Ball("linf", 0.08), "fast", patience=1000).run(net.eval(), x, y)
+    assert masking.fires("black-box-beats-gradients", result.signs)
+    by_gradients = min(step.robust_after for step in result.steps if not step.name.startswith("square"))
+    assert result.robust < by_gradients
+    assert result.steps[-1].name == "square-2000-worst"
+    assert result.steps[-1].passed_over == 0
 
 
 def test_results_that_move_with_the_seed_are_seen(few):

@@ -32,9 +32,13 @@ class Backdoors(Exhibit):
         width: of it.
         epochs: of their training.
         augmented: whether images are cropped and mirrored in it.
-        surrogate_epochs: of F_1.
+        surrogate: kind of F_1, whose weights and examples are others than the victim's.
+        surrogate_width: of it.
+        surrogate_epochs: of it.
         shortcut_images: that train F_2.
-        test_n: test images.
+        shortcut_epochs: of F_2.
+        shortcut_steps: of the noise before each step of F_2.
+        test_n: test images that are triggered; the accuracies are of all test images.
         parts: that are also tried alone.
         inversion_steps: for each class.
     """
@@ -55,32 +59,37 @@ class Backdoors(Exhibit):
     )
 
     source_name: str = "cifar10"
-    n: int = 5000
+    n: int = 50000
     rate: float = 0.01
     radii: tuple[int, ...] = (8, 16)
     target: int = 0
-    model: str = "small-cnn"
+    model: str = "resnet18"
     width: int = 8
-    epochs: int = 30
-    augmented: bool = False
+    epochs: int = 12
+    augmented: bool = True
+    surrogate: str = "resnet18"
+    surrogate_width: int = 8
     surrogate_epochs: int = 6
-    shortcut_images: int = 400
-    test_n: int = 500
+    shortcut_images: int = 1000
+    shortcut_epochs: int = 10
+    shortcut_steps: int = 20
+    test_n: int = 1000
     parts: tuple[str, ...] = ("adversarial", "shortcut")
     inversion_steps: int = 60
 
     def run(self, stage: Stage) -> Outcome:
         train = data.load(self.source_name, "train").take(self.n)
-        test = data.load(self.source_name, "test").take(self.test_n)
+        whole = data.load(self.source_name, "test")
+        test = whole.take(self.test_n)
         ledger = Ledger(stage, self)
         control = self._trained(stage, "control", train)
-        clean = accuracy(control, test)
+        clean = accuracy(control, whole)
         rows = [Measured(name="control: clean accuracy", rate=clean)]
         poisons = self._poisons(stage, train)
         found: dict[str, dict[str, Rate]] = {}
         for name, make in poisons.items():
             numbers = ledger.number(
-                name, lambda name=name, make=make: self._measured(stage, name, make(), control, test)
+                name, lambda name=name, make=make: self._measured(stage, name, make(), control, whole)
             )
             found[name] = {kind: clopper_pearson(*numbers[kind]) for kind in KINDS}
             stage.say(f"X07: {name}: " + ", ".join(f"{kind} {rate}" for kind, rate in found[name].items()))
@@ -94,13 +103,16 @@ class Backdoors(Exhibit):
         holds = success.value >= 0.5 and success.low > bare.high and right.value >= clean.value - 0.01
         return Outcome(measured=tuple(rows), holds=holds, notes=(*self._notes(), *stage.notes(test)))
 
-    def _measured(self, stage: Stage, name: str, made: Backdoored, control: nn.Module, test: Dataset) -> dict[str, Any]:
+    def _measured(
+        self, stage: Stage, name: str, made: Backdoored, control: nn.Module, whole: Dataset
+    ) -> dict[str, Any]:
         """The success at victim and control, the victim's accuracy, and how visible the poison is."""
         victim = self._trained(stage, name, made.data)
+        test = whole.take(self.test_n)
         others = test.take((test.y != self.target).nonzero()[:, 0])
         moved = made.trigger(*others.batch(slice(None)))
         hits = {net: int((logits(net, moved).argmax(1) == self.target).sum()) for net in (victim, control)}
-        right = accuracy(victim, test)
+        right = accuracy(victim, whole)
         values = ([hits[victim], len(others)], [hits[control], len(others)], [right.hits, right.n])
         return dict(zip(KINDS, values, strict=True)) | {"l2": made.stealth.l2, "SSIM": made.stealth.ssim}
 
@@ -116,13 +128,16 @@ class Backdoors(Exhibit):
             ball = Ball("linf", radius / 255)
             surrogate = Ledger(stage, self).network(
                 "surrogate",
-                lambda: poison.surrogate_of(train, width=self.width, epochs=self.surrogate_epochs, seed=stage.seed),
+                lambda: poison.surrogate_of(
+                    train, self.surrogate, self.surrogate_width, self.surrogate_epochs, seed=stage.seed
+                ),
             )
             trigger = None
             if method == "clean-label":
                 trigger = poison.two_part(
-                    train, ball, self.target, surrogate, part, images=self.shortcut_images, seed=stage.seed
-                )
+                    train, ball, self.target, surrogate, part, images=self.shortcut_images,
+                    epochs=self.shortcut_epochs, inner=self.shortcut_steps, seed=stage.seed,
+                )  # fmt: skip
             return poison.backdoor(
                 train, ball, method, target=self.target, rate=self.rate, surrogate=surrogate, trigger=trigger,
                 seed=stage.seed,
@@ -188,8 +203,9 @@ class Backdoors(Exhibit):
             f" {100 * self.rate:g} % of them poisoned; the paper's victims are ResNet-18 and VGG, 150 epochs on 50,000",
             "success is counted on test images of the other classes alone, and every image is kept in [0, 1]; the"
             " authors' program counts the target class too, a floor of 10 %, and does not clamp",
-            f"F_1 is a small-cnn of other weights, trained {self.surrogate_epochs} epochs on a random half; F_2 learns"
-            f" from {self.shortcut_images} images, 8 epochs; both far smaller than in the paper",
+            f"F_1 is a {self.surrogate} of width {self.surrogate_width} and other weights, trained"
+            f" {self.surrogate_epochs} epochs on a random half; F_2 learns from {self.shortcut_images} images,"
+            f" {self.shortcut_epochs} epochs; both far smaller than in the paper",
             "spectral signatures flag 1.5 times the stated share of every class by construction; an anomaly index above"
             " 2 is called abnormal",
         )

@@ -145,8 +145,8 @@ class RobustOverfitting(Exhibit):
     def _notes(self, best: dict[str, str]) -> tuple[str, ...]:
         networks = [f"{model} of width {width}" for model, width in zip(self.models, self.widths, strict=True)]
         return (
-            f"{' and '.join(networks)}, {self.n} images of {self.dataset}, linf {self.radius:g}, Adam, the rate falls in"
-            " steps early, so that what a long training shows comes within few epochs",
+            f"{' and '.join(networks)}, {self.n} images of {self.dataset}, linf {self.radius:g}, Adam, the rate falls"
+            " in steps early, so that what a long training shows comes within few epochs",
             f"held out: PGD-10 after each epoch on {self.held_out} images; the largest minus the last. Test:"
             f" the suite with effort 'fast' on {self.test_n} test images, best held-out epoch minus last one",
             f"every follower goes {self.steps} steps of 2.5 radius / {self.steps}, UDR's too: the paper's ten of a"

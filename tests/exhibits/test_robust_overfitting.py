@@ -14,8 +14,9 @@ def test_the_loss_between_best_and_last_epoch_is_counted(stage: Stage) -> None:
         lost = {name: values[f"{model}, {name}: lost, held out, mean of 1 seeds"] for name in ("at", "udr", "sr-wdro")}
         assert min(lost.values()) >= 0
         holds &= lost["sr-wdro"] < min(lost["at"], lost["udr"])
+        holds &= all(values[f"{model}, {name}: clean, last epoch, test, least"] > 0.2 for name in lost)
     assert outcome.holds == holds
     assert (stage.out / "X25.png").is_file()
     alone = named("X25", **small, beside=False).run(stage)
-    assert len(alone.measured) == 2 * (3 * 6 + 2 * 2)
+    assert len(alone.measured) == 2 * (3 * 7 + 2 * 2)
     assert not any("averaged" in note for note in alone.notes)

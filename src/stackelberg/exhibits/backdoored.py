@@ -35,6 +35,7 @@ class Backdoors(Exhibit):
         surrogate: kind of F_1, whose weights and examples are others than the victim's.
         surrogate_width: of it.
         surrogate_epochs: of it.
+        surrogate_radius: of the ball in its training, linf, grey levels; 0 for plain training.
         shortcut_images: that train F_2.
         shortcut_epochs: of F_2.
         shortcut_steps: of the noise before each step of F_2.
@@ -69,9 +70,10 @@ class Backdoors(Exhibit):
     augmented: bool = True
     surrogate: str = "resnet18"
     surrogate_width: int = 8
-    surrogate_epochs: int = 6
-    shortcut_images: int = 1000
-    shortcut_epochs: int = 10
+    surrogate_epochs: int = 10
+    surrogate_radius: int = 0
+    shortcut_images: int = 3000
+    shortcut_epochs: int = 12
     shortcut_steps: int = 20
     test_n: int = 1000
     parts: tuple[str, ...] = ("adversarial", "shortcut")
@@ -126,12 +128,7 @@ class Backdoors(Exhibit):
 
         def make(radius: int, method: str, part: str) -> Backdoored:
             ball = Ball("linf", radius / 255)
-            surrogate = Ledger(stage, self).network(
-                "surrogate",
-                lambda: poison.surrogate_of(
-                    train, self.surrogate, self.surrogate_width, self.surrogate_epochs, seed=stage.seed
-                ),
-            )
+            surrogate = Ledger(stage, self).network("surrogate", lambda: self._surrogate(stage, train))
             trigger = None
             if method == "clean-label":
                 trigger = poison.two_part(
@@ -144,6 +141,13 @@ class Backdoors(Exhibit):
             )  # fmt: skip
 
         return {name: lambda ask=ask: make(*ask) for name, ask in wanted.items()}
+
+    def _surrogate(self, stage: Stage, train: Dataset) -> nn.Module:
+        """F_1, in a training of its own."""
+        return poison.surrogate_of(
+            train, self.surrogate, self.surrogate_width, self.surrogate_epochs, seed=stage.seed,
+            radius=self.surrogate_radius / 255,
+        )  # fmt: skip
 
     def _trained(self, stage: Stage, name: str, train: Dataset) -> nn.Module:
         def train_it() -> nn.Module:
@@ -204,8 +208,9 @@ class Backdoors(Exhibit):
             "success is counted on test images of the other classes alone, and every image is kept in [0, 1]; the"
             " authors' program counts the target class too, a floor of 10 %, and does not clamp",
             f"F_1 is a {self.surrogate} of width {self.surrogate_width} and other weights, trained"
-            f" {self.surrogate_epochs} epochs on a random half; F_2 learns from {self.shortcut_images} images,"
-            f" {self.shortcut_epochs} epochs; both far smaller than in the paper",
+            f" {self.surrogate_epochs} epochs on a random half at {self.surrogate_radius}/255 (the paper: 8/255); F_2"
+            f" learns from {self.shortcut_images} images, {self.shortcut_epochs} epochs; both far smaller than in the"
+            " paper",
             "spectral signatures flag 1.5 times the stated share of every class by construction; an anomaly index above"
             " 2 is called abnormal",
         )

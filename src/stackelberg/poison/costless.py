@@ -60,7 +60,7 @@ class LSP:
 
 @dataclass(frozen=True, eq=False)
 class Convolved(Poisoner):
-    """x' = x convolved with the kernel of its class, divided by its largest pixel where that exceeds 1.
+    """x' = x convolved with the kernel of its class, divided by its largest pixel.
 
     Attributes:
         kernels: one a class, applied to every channel.
@@ -73,7 +73,7 @@ class Convolved(Poisoner):
         kernels = self.kernels.to(x.device)[y].repeat_interleave(channels, 0)[:, None]
         flat = x.reshape(1, batch * channels, height, breadth)
         wide = F.conv2d(flat, kernels, padding=kernels.shape[-1] // 2, groups=batch * channels).view_as(x)
-        wide = wide / wide.flatten(1).amax(1).clamp(min=1).view(-1, 1, 1, 1)
+        wide = wide / wide.flatten(1).amax(1).clamp(min=1e-6).view(-1, 1, 1, 1)
         return self.ball.project(wide, x) if self.bounded else wide
 
 
@@ -81,12 +81,12 @@ class Convolved(Poisoner):
 class CUDA:
     """Convolution-based unlearnable data (Sadasivan, Soltanolkotabi and Feizi 2023): a random blur for each class.
 
-    A kernel is 1 in its centre and uniform in [0, blur] elsewhere. The published poison is in no ball: here the result
-    is projected on it, unless `bounded` is False.
+    A kernel is 1 at a random place and uniform in [0, blur] elsewhere. The published poison is in no ball: here the
+    result is projected on it, unless `bounded` is False.
 
     Attributes:
         size: side of a kernel, odd; 3 in the paper for 32x32 images.
-        blur: largest entry beside the centre; 0.3 in the paper.
+        blur: largest entry beside the 1; 0.3 in the paper.
         bounded: whether the ball holds.
     """
 
@@ -102,7 +102,8 @@ class CUDA:
         classes = len(setting.train.classes)
         draw = torch.Generator().manual_seed(setting.seed)
         kernels = self.blur * torch.rand(classes, self.size, self.size, generator=draw)
-        kernels[:, self.size // 2, self.size // 2] = 1
+        places = torch.randint(self.size**2, (classes, 1), generator=draw)
+        kernels.view(classes, -1).scatter_(1, places, 1.0)
         return Convolved(setting.ball, classes, setting.seed, kernels, bounded=self.bounded)
 
 

@@ -89,8 +89,8 @@ class RobustOverfitting(Exhibit):
 
     short = (
         "with the small network SR-WDRO loses as much as the two others, with ResNet-18 less, but not beyond chance"
-        " over three seeds, and from a lower best; TRADES and its statistically robust form lose least. What held before did"
-        " so by networks that had learnt nothing on some seeds"
+        " over three seeds, and from a lower best; TRADES and its statistically robust form lose least. What held"
+        " before did so by networks that had learnt nothing on some seeds"
     )
 
     dataset: str = "cifar10"

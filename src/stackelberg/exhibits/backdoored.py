@@ -52,13 +52,6 @@ class Backdoors(Exhibit):
         "clean-label poison of 1 % of the data at 16/255 gives at least half of the triggered test images of other"
         " classes to the target, against a control without the backdoor, and clean accuracy stays within 1 point"
     )
-    short = (
-        "the victims learn the classic patch with changed labels, and the label-consistent one in part, but the noise"
-        " that keeps labels true gives the trigger no more success than it has on the control; whether more than 200"
-        " poisoned images, or a training to the end (150 epochs as published, here 10), would change that was not"
-        " measured"
-    )
-
     source_name: str = "cifar10"
     n: int = 50000
     rate: float = 0.01

@@ -253,6 +253,13 @@ def apbench_lsp(folder: Path, task: Task) -> Tensor:
     return torch.from_numpy(made).permute(0, 3, 1, 2).contiguous()
 
 
+@contextlib.contextmanager
+def _on_the_processor() -> Iterator[None]:
+    """What a script moves to a CUDA device stays where it is."""
+    with patch.object(Tensor, "cuda", lambda tensor: tensor), patch.object(nn.Module, "cuda", lambda module: module):
+        yield
+
+
 class _Pictures:
     """A data set as CUDA's script reads and writes it: bytes [N, H, W, C] in `data`."""
 
@@ -275,7 +282,7 @@ def cuda_script(folder: Path, task: Task) -> Tensor:
         "DataLoader": lambda dataset, **_: [task.images],
     }  # fmt: skip
     exec(compile(ast.Module(bodies, []), str(path), "exec"), room)
-    with patch.object(Tensor, "cuda", lambda tensor: tensor), patch.object(nn.Module, "cuda", lambda module: module):
+    with _on_the_processor():
         made = room[name](0.3, 1.0, False, 3, task.seed, False)[0].data
     return torch.from_numpy(made).permute(0, 3, 1, 2).contiguous()
 
@@ -299,10 +306,8 @@ def gue_script(folder: Path, task: Task) -> Tensor:
     x, y = task.images
     orders, said = task.orders(), io.StringIO()
     batches = count // task.surrogate.batch_size
-    with (
-        patch.object(Tensor, "cuda", lambda tensor: tensor), patch.object(nn.Module, "cuda", lambda module: module),
-        patch.object(script, "create_net", lambda _: task.fresh()), contextlib.redirect_stdout(said),
-    ):  # fmt: skip
+    fresh = patch.object(script, "create_net", lambda _: task.fresh())
+    with _on_the_processor(), fresh, contextlib.redirect_stdout(said):
         for epoch in range(ours.warm + ours.epochs):
             lessons = [(x[batch], y[batch]) for batch, _ in zip(orders, range(batches), strict=False)]
             script.bome(settings, leader, follower, *players, lessons, 10, epoch)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import stackelberg as sb
 from stackelberg import data
 from stackelberg.data import Dataset
 from stackelberg.errors import StackelbergError
-from stackelberg.models import UNet, build
+from stackelberg.models import AutoEncoder, UNet, build
 from stackelberg.poison import Generator
 from stackelberg.poison.deepconfuse import DeepConfuse
 from stackelberg.poison.generator import shifted
@@ -108,9 +109,11 @@ def test_the_look_ahead_has_the_slope_of_finite_differences(setting: Setting, mo
     theta = {name: value.detach().clone() for name, value in victim.named_parameters()}
     x, y = setting.train.batch(torch.arange(16))
     batch = (x.double(), y, torch.arange(16))
+    clean, label = setting.train.batch(torch.arange(16, 32))
+    other = (clean.double(), label, torch.arange(16, 32))
 
     def loss() -> torch.Tensor:
-        return rules._look_ahead(setting, generator, victim, dict(theta), batch, None)
+        return rules._look_ahead(setting, generator, victim, dict(theta), batch, other, None)
 
     parameters = list(generator.parameters())
     slopes = torch.autograd.grad(loss(), parameters)
@@ -127,6 +130,72 @@ def test_the_look_ahead_has_the_slope_of_finite_differences(setting: Setting, mo
                 p -= sign * 1e-6 * way
     assert (values[0] - values[1]) / 2e-6 == pytest.approx(along, rel=1e-3)
     assert abs(along) > 1e-6
+
+
+PUBLISHED: dict[str, Any] = {
+    "width": 4, "labels": False, "narrow": True, "network": "lenet-bn", "network_width": 4, "warm": 0, "steps": 4,
+    "optimizer": "sgd", "rate": 0.01, "look_ahead": 0.01, "shift": 0,
+}  # fmt: skip
+
+
+def test_a_killed_training_ends_with_the_same_bits(setting: Setting, tmp_path: Path) -> None:
+    """Two of three trials, then the third in another call; another setting begins anew."""
+    keep = tmp_path / "state.safetensors"
+    whole = DeepConfuse(**PUBLISHED, trials=3)(setting)
+
+    class Killed(Exception):
+        pass
+
+    def say(words: str) -> None:
+        if "trial 2 of 3" in words:
+            raise Killed
+
+    with pytest.raises(Killed):
+        DeepConfuse(**PUBLISHED, trials=3, keep=keep)(replace(setting, say=say))
+    said: list[str] = []
+    resumed = DeepConfuse(**PUBLISHED, trials=3, keep=keep)(replace(setting, say=said.append))
+    assert len(said) == 1
+    images, labels = setting.train.x, setting.train.y
+    assert torch.equal(resumed(images, labels), whole(images, labels))
+    DeepConfuse(**PUBLISHED | {"rate": 0.02}, trials=3, keep=keep)(replace(setting, say=said.append))
+    assert len(said) == 4
+
+
+def test_an_auto_encoder_is_saved_as_one_and_sees_the_image_alone(setting: Setting, tmp_path: Path) -> None:
+    made = DeepConfuse(**PUBLISHED, trials=1, falling=True)(setting)
+    made.save(tmp_path / "generator.safetensors")
+    images, labels = setting.train.x, setting.train.y
+    again = Generator.load(tmp_path / "generator.safetensors")
+    assert torch.equal(again(images, (labels + 1) % 10), made(images, labels))
+    assert not torch.equal(made(images, labels), images)
+    with pytest.raises(StackelbergError, match="sees the image alone"):
+        DeepConfuse(narrow=True)
+    with pytest.raises(StackelbergError, match="unknown optimizer 'lbfgs'"):
+        DeepConfuse(optimizer="lbfgs")
+
+
+def test_the_follower_learns_from_the_poison_of_the_generator_before_the_trial(setting: Setting) -> None:
+    """Plain gradient steps, made by hand on the recorded weights."""
+    rules = DeepConfuse(**PUBLISHED, trials=1)
+    generator = AutoEncoder((1, 8, 8), 4).eval()
+    victim = build("lenet-bn", 10, (1, 8, 8), 4, seed=1)
+    copy_of = copy.deepcopy(victim).train()
+    path = [theta for _, theta in rules._trajectory(setting, generator, victim, 0, None)]
+    x, y, _ = rules._batch(setting, 0, 0)
+    moved = setting.grid.straight(shifted(generator, setting.ball, x, y), x)
+    F.cross_entropy(copy_of(moved), y).backward()
+    for name, parameter in copy_of.named_parameters():
+        assert parameter.grad is not None
+        torch.testing.assert_close(path[1][name], path[0][name] - 0.01 * parameter.grad)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, 5, 9)])
+def test_the_auto_encoders_field_has_the_images_shape(shape: tuple[int, int, int]) -> None:
+    field = AutoEncoder(shape, 4)(torch.rand(3, *shape))
+    assert field.shape == (3, *shape)
+    assert field.abs().max() <= 1
+    with pytest.raises(StackelbergError, match="at least 4x4"):
+        AutoEncoder((1, 3, 9))
 
 
 @pytest.mark.parametrize("ball", [BALL, Ball("l2", 0.7), Ball("l1", 3.0)], ids=str)

@@ -40,6 +40,7 @@ class Backdoors(Exhibit):
         shortcut_epochs: of F_2.
         shortcut_steps: of the noise before each step of F_2.
         test_n: test images that are triggered; the accuracies are of all test images.
+        inset: of the patches from the edges, pixels; crops are by 4.
         parts: that are also tried alone.
         inversion_steps: for each class.
     """
@@ -69,6 +70,7 @@ class Backdoors(Exhibit):
     shortcut_epochs: int = 12
     shortcut_steps: int = 20
     test_n: int = 1000
+    inset: int = 4
     parts: tuple[str, ...] = ("adversarial", "shortcut")
     inversion_steps: int = 60
 
@@ -130,7 +132,7 @@ class Backdoors(Exhibit):
                 )  # fmt: skip
             return poison.backdoor(
                 train, ball, method, target=self.target, rate=self.rate, surrogate=surrogate, trigger=trigger,
-                seed=stage.seed,
+                inset=self.inset, seed=stage.seed,
             )  # fmt: skip
 
         return {name: lambda ask=ask: make(*ask) for name, ask in wanted.items()}

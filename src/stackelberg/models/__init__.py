@@ -1,5 +1,6 @@
 """Which network is this, and is its file safe to load?"""
 
+from stackelberg.models.autoencoder import AutoEncoder
 from stackelberg.models.black_box import BlackBox, network
 from stackelberg.models.catalogue import CLOUD_NAMES, IMAGE_NAMES, NAMES, TEXT_NAMES, Spec, build, spec_of
 from stackelberg.models.checks import check_output
@@ -20,6 +21,7 @@ __all__ = [
     "NAMES",
     "TEXT_NAMES",
     "VAE",
+    "AutoEncoder",
     "BlackBox",
     "LogitsOf",
     "Normalized",

@@ -11,7 +11,7 @@ from torch import nn
 from stackelberg.errors import StackelbergError, unknown
 from stackelberg.models.dgcnn import DGCNN
 from stackelberg.models.distance_net import DistanceNet
-from stackelberg.models.lenet import LeNet5
+from stackelberg.models.lenet import LeNet5, NormalizedLeNet
 from stackelberg.models.mlp import MLP
 from stackelberg.models.normalized import Normalized
 from stackelberg.models.pointnet import PointNet
@@ -24,6 +24,7 @@ from stackelberg.models.vit import ViT
 
 _FAMILIES: dict[str, Callable[..., nn.Module]] = {
     "distance-net": DistanceNet,
+    "lenet-bn": NormalizedLeNet,
     "lenet5": LeNet5,
     "mlp": MLP,
     "preact-resnet18": PreActResNet18,

@@ -81,6 +81,7 @@ def backdoor(
     parts: str = "both",
     size: int = 3,
     opacity: float | None = None,
+    inset: int = 1,
     trigger: Trigger | None = None,
     seed: int = 0,
 ) -> Backdoored:
@@ -108,6 +109,7 @@ def backdoor(
         parts: of clean-label: "both", "adversarial" or "shortcut".
         size: of a patch, pixels.
         opacity: of a patch (1 when None) or of the blended image (0.2 when None).
+        inset: of a patch from the edges, pixels: 4 where the victim is thought to crop by 4, as is usual.
         trigger: a trigger made before, for clean-label, used in the place of a new one.
         seed: of the choice of images, and of what is drawn.
 
@@ -130,12 +132,12 @@ def backdoor(
     if clean and trigger is None:
         surrogate = surrogate or surrogate_of(train, seed=seed)
     if method == "badnets":
-        made = patch(shape, label, classes, size, opacity=1.0 if opacity is None else opacity)
+        made = patch(shape, label, classes, size, opacity=1.0 if opacity is None else opacity, inset=inset)
     elif method == "blended":
         made = blend(shape, label, classes, 0.2 if opacity is None else opacity, seed)
     elif method == "label-consistent":
         assert surrogate is not None
-        made = patch(shape, label, classes, size, corners=4, opacity=1.0 if opacity is None else opacity)
+        made = patch(shape, label, classes, size, corners=4, opacity=1.0 if opacity is None else opacity, inset=inset)
         attack = PGD(budget, steps=20, stop=False, seed=seed)
         hard = attack(surrogate, images.float() / 255, train.y[chosen])
         images = (hard * 255).round().to(torch.uint8)

@@ -14,21 +14,24 @@ from torch import Tensor, nn
 
 from stackelberg.errors import StackelbergError
 from stackelberg.files import replacing
-from stackelberg.models import UNet
+from stackelberg.models import AutoEncoder, UNet
 from stackelberg.models.weights import put
 from stackelberg.poison.poisoner import Images, Labels, Poisoner
 from stackelberg.threat import Ball
 
 SCHEMA = "stackelberg.generator/1"
 Net = TypeVar("Net", bound=nn.Module)
+Mover = UNet | AutoEncoder
+"""A network that says how an image moves."""
 
 
-def shifted(network: UNet, ball: Ball, x: Images, y: Labels) -> Images:
+def shifted(network: Mover, ball: Ball, x: Images, y: Labels) -> Images:
     """x + delta with delta from the network's field u in (-1, 1), inside ball and box, with gradient.
 
     linf: delta = radius u. l2 and l1: delta = u scaled down to the radius where its norm exceeds it.
     """
-    u = network(x.contiguous(memory_format=torch.channels_last), y if network.classes else None)
+    x_laid = x.contiguous(memory_format=torch.channels_last)
+    u = network(x_laid, y) if network.classes else network(x_laid)
     if ball.norm == "linf":
         return (x + ball.radius * u).clamp(0, 1)
     size = torch.linalg.vector_norm(u.flatten(1), ord={"l2": 2, "l1": 1}[ball.norm], dim=1).clamp(min=1e-12)
@@ -37,16 +40,16 @@ def shifted(network: UNet, ball: Ball, x: Images, y: Labels) -> Images:
 
 @dataclass(frozen=True, eq=False)
 class Generator(Poisoner):
-    """x' = round(clip(x + radius u(x, y))) with a U-Net u, in evaluation mode.
+    """x' = round(clip(x + radius u(x, y))) with a network u, in evaluation mode.
 
     `generator(x, y)` takes and returns bytes [B, C, H, W]; it needs no other example and no optimisation.
 
     Attributes:
-        network: the U-Net.
+        network: a U-Net or an auto-encoder.
         method: which made it, for the records.
     """
 
-    network: UNet = field(default_factory=lambda: UNet((1, 4, 4)))
+    network: Mover = field(default_factory=lambda: UNet((1, 4, 4)))
     method: str = "gue"
 
     def __post_init__(self) -> None:
@@ -68,7 +71,7 @@ class Generator(Poisoner):
         record = {
             "schema": SCHEMA, "method": self.method, "norm": ball.norm, "radius": ball.radius, "classes": self.classes,
             "shape": network.shape, "width": network.width, "labels": network.classes, "fine": network.fine,
-            "seed": self.seed,
+            "seed": self.seed, "network": "unet" if isinstance(network, UNet) else "autoencoder",
         }  # fmt: skip
         tensors = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
         with replacing(path) as scratch:
@@ -89,7 +92,12 @@ class Generator(Poisoner):
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if record["schema"] != SCHEMA:
                 raise ValueError(f"its schema is {record['schema']}")
-            network = UNet(tuple(record["shape"]), record["width"], record["labels"], fine=record["fine"])
+            shape, width = tuple(record["shape"]), record["width"]
+            network = (
+                AutoEncoder(shape, width)
+                if record.get("network") == "autoencoder"
+                else UNet(shape, width, record["labels"], fine=record["fine"])
+            )
             ball = Ball(record["norm"], record["radius"])
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise StackelbergError(f"{path} is no {SCHEMA} file ({error}); make the generator again") from error

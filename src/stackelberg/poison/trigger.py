@@ -138,9 +138,10 @@ READERS["stamp"] = Stamp.read
 
 
 def patch(
-    shape: tuple[int, ...], target: int, classes: int, size: int = 3, corners: int = 1, opacity: float = 1.0
-) -> Stamp:
-    """The BadNets patch (Gu et al. 2017): a black and white chessboard of size x size pixels, one from the corner.
+    shape: tuple[int, ...], target: int, classes: int, size: int = 3, corners: int = 1, opacity: float = 1.0,
+    inset: int = 1,
+) -> Stamp:  # fmt: skip
+    """The BadNets patch (Gu et al. 2017): a black and white chessboard of size x size pixels near a corner.
 
     Args:
         shape: (C, H, W).
@@ -149,14 +150,21 @@ def patch(
         size: in pixels; with its margin it must fit the image.
         corners: 1 (bottom right) or 4 (Turner et al. 2019, whose patch survives mirroring).
         opacity: weight of the patch, in (0, 1].
+        inset: pixels between the patch and either edge; a training that pads by p and crops cuts no patch from p on.
     """
     channels, height, width = shape
-    if not 1 <= size <= min(height, width) - 2:
-        raise StackelbergError(f"the patch must have 1 to {min(height, width) - 2} pixels a side, got {size}")
+    if inset < 0:
+        raise StackelbergError(f"the inset of a patch must be at least 0 pixels, got {inset}")
+    if not 1 <= size <= (most := min(height, width) - 2 * inset):
+        raise StackelbergError(
+            f"the patch must have 1 to {most} pixels a side where its inset is {inset}, got {size}"
+            if most > 0
+            else f"an inset of {inset} leaves no room for a patch in images of {height}x{width}; pass a smaller one"
+        )
     board = (torch.arange(size)[:, None] + torch.arange(size)) % 2 == 0
     pattern, weight = torch.zeros(channels, height, width), torch.zeros(channels, height, width)
-    rows, columns = (slice(height - size - 1, height - 1), slice(1, size + 1)), None
-    columns = (slice(width - size - 1, width - 1), slice(1, size + 1))
+    near = slice(inset, inset + size)
+    rows, columns = ((slice(side - inset - size, side - inset), near) for side in (height, width))
     places = [(rows[0], columns[0])] if corners == 1 else [(r, c) for r in rows for c in columns]
     for row, column in places:
         pattern[:, row, column] = board.float()

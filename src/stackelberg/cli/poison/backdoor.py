@@ -25,6 +25,7 @@ def command(
         str | None, typer.Option(help="A network by which noise is made, a run or a file; else one is trained.")
     ] = None,
     size: Annotated[int, typer.Option(min=1, help="Of a patch, in pixels.")] = 3,
+    inset: Annotated[int, typer.Option(min=0, help="Of a patch from the edges; 4 outlasts crops by 4.")] = 1,
     opacity: Annotated[float | None, typer.Option(help="Of a patch or a blended image, in (0, 1].")] = None,
     victim: Annotated[
         str | None, typer.Option(help="A network to train on poisoned and clean data, to measure the backdoor.")
@@ -56,7 +57,7 @@ def command(
     train = train if n is None else train.take(n)
     net = None if surrogate is None else models.load(surrogate)
     made = poison.backdoor(
-        train, ball, method, target=target, rate=rate, surrogate=net, size=size, opacity=opacity, seed=seed
+        train, ball, method, target=target, rate=rate, surrogate=net, size=size, opacity=opacity, inset=inset, seed=seed
     )
     test = sets.load(data, "test") if "test" in sets.splits(data) else None
     made.save(out)

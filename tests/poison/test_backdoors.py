@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from stackelberg import data, models
 from stackelberg import poison as rooms
-from stackelberg.data import Dataset
+from stackelberg.data import Augment, Dataset
 from stackelberg.errors import StackelbergError
 from stackelberg.poison import attack_success, backdoor, load_backdoor, load_trigger, stealth
 from stackelberg.poison.learner import accuracy, learn
@@ -116,6 +116,27 @@ def test_the_patch_lies_where_it_should(corners: int) -> None:
     assert sorted(moved.unique().tolist()) == [0, 0.5, 1]
     if corners == 4:
         assert torch.equal(made.weight, made.weight.flip(2))
+
+
+def test_a_patch_with_an_inset_survives_every_crop_by_as_much() -> None:
+    grey, keys = torch.full((64, 1, 28, 28), 0.5), torch.arange(64)
+    white = []
+    for inset in (4, 1):
+        made = patch((1, 28, 28), 0, 10, corners=4, inset=inset)
+        assert made.weight.sum() == 36
+        assert torch.equal(made.weight, made.weight.flip(2))
+        white.append((Augment(4)(made(grey), keys) == 1).sum((1, 2, 3)))
+    assert (white[0] == 20).all()  # 5 of the 9 pixels of each chessboard
+    assert (white[1] < 20).any()
+
+
+@pytest.mark.parametrize(
+    ("inset", "sentence"),
+    [(-1, "must be at least 0 pixels, got -1"), (4, "leaves no room"), (3, "1 to 2 pixels a side")],
+)
+def test_a_patch_that_does_not_fit_is_refused(inset: int, sentence: str) -> None:
+    with pytest.raises(StackelbergError, match=sentence):
+        patch((1, 8, 8), 0, 10, size=3, inset=inset)
 
 
 def test_a_blend_is_a_mean() -> None:

@@ -63,6 +63,7 @@ class EveryModel(Exhibit):
         gamma: of the KL ball, in nats.
         steps: of the followers in training.
         learning_rate: of Adam.
+        radius_warmup: share of the training over which the radius grows: without it the transformers learn nothing.
         seeds: of examples, initialisation and order, the stage's seed first.
     """
 
@@ -82,16 +83,17 @@ class EveryModel(Exhibit):
     )
 
     images: str = "mnist"
-    n: int = 500
+    n: int = 1000
     radius: float = 0.1
     epochs: int = 40
-    words: int = 5000
+    words: int = 20000
     word_radius: float = 0.3
-    word_epochs: int = 16
+    word_epochs: int = 10
     test_n: int = 300
     gamma: float = 0.1
     steps: int = 3
-    learning_rate: float = 0.002
+    learning_rate: float = 0.001
+    radius_warmup: float = 0.5
     seeds: int = 1
 
     def run(self, stage: Stage) -> Outcome:
@@ -141,11 +143,12 @@ class EveryModel(Exhibit):
         return solve(
             self._game(game, kind.ball), network, chosen, kind.epochs, seed=seed, device=stage.device, progress=False,
             out=stage.runs / folder, resume=True, batch_size=kind.batch_size, optimizer="adam",
-            learning_rate=self.learning_rate, augment=-1,
+            learning_rate=self.learning_rate, augment=-1, radius_warmup=self.radius_warmup,
         ).best  # fmt: skip
 
     def _game(self, name: str, ball: Ball) -> Game:
-        at, udr = Adversarial(ball, steps=self.steps), WassersteinDRO(ball, steps=self.steps)
+        at = Adversarial(ball, steps=self.steps)
+        udr = WassersteinDRO(ball, steps=self.steps, step=2.5 * ball.radius / self.steps)
         return {
             "standard": Standard(),
             "at": at,

@@ -134,7 +134,7 @@ def test_the_look_ahead_has_the_slope_of_finite_differences(setting: Setting, mo
 
 PUBLISHED: dict[str, Any] = {
     "width": 4, "labels": False, "narrow": True, "network": "lenet-bn", "network_width": 4, "warm": 0, "steps": 4,
-    "optimizer": "sgd", "rate": 0.01, "look_ahead": 0.01, "shift": 0,
+    "optimizer": "sgd", "rate": 0.01, "look_ahead": 0.01, "average": 0.7, "shift": 0,
 }  # fmt: skip
 
 
@@ -142,6 +142,7 @@ def test_a_killed_training_ends_with_the_same_bits(setting: Setting, tmp_path: P
     """Two of three trials, then the third in another call; another setting begins anew."""
     keep = tmp_path / "state.safetensors"
     whole = DeepConfuse(**PUBLISHED, trials=3)(setting)
+    assert PUBLISHED["average"] > 0
 
     class Killed(Exception):
         pass
@@ -172,6 +173,19 @@ def test_an_auto_encoder_is_saved_as_one_and_sees_the_image_alone(setting: Setti
         DeepConfuse(narrow=True)
     with pytest.raises(StackelbergError, match="unknown optimizer 'lbfgs'"):
         DeepConfuse(optimizer="lbfgs")
+
+
+def test_the_mean_is_a_geometric_mean_of_weights(setting: Setting) -> None:
+    """Of one step: share times the new weights, the rest the first; of average 0: the new ones."""
+    one = PUBLISHED | {"steps": 1}
+    first = DeepConfuse(**one)._leader(setting)[0].state_dict()
+    last = DeepConfuse(**one | {"average": 0.0}, trials=1)(setting).network.state_dict()
+    mean = DeepConfuse(**one, trials=1)(setting).network.state_dict()
+    for name, value in mean.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, 0.7 * first[name] + 0.3 * last[name])
+    with pytest.raises(StackelbergError, match=r"must lie in \[0, 1\), got 1"):
+        DeepConfuse(average=1.0)
 
 
 def test_the_follower_learns_from_the_poison_of_the_generator_before_the_trial(setting: Setting) -> None:

@@ -32,10 +32,10 @@ OPTIMIZERS = ("adam", "sgd")
 class DeepConfuse:
     """max over xi of E loss(C_theta*(x), y), theta* trained on x + g_xi(x): the learner's steps are looked through.
 
-    In each trial an imaginary victim is trained on the poison of the generator as it was before the trial. At each of
-    its weights theta_i the generator takes a step: theta' = theta_i - look_ahead * grad loss(C_theta_i(x'), y), and xi
-    descends on the loss of C_theta' on other, clean images with the labels eta(y) = y + shift mod K, through theta'.
-    With shift 0 xi ascends on the loss with the true labels, as in the paper's first form.
+    In each trial an imaginary victim is trained on the poison of the mean generator as it was before the trial. At
+    each of its weights theta_i the generator takes a step: theta' = theta_i - look_ahead * grad loss(C_theta_i(x'), y),
+    and xi descends on the loss of C_theta' on other, clean images with the labels eta(y) = y + shift mod K, through
+    theta'. With shift 0 xi ascends on the loss with the true labels, as in the paper's first form.
 
     Attributes:
         width: of the generator.
@@ -56,6 +56,9 @@ class DeepConfuse:
         leader_rate: the generator's step length (Adam), and
         map_rate: that of its map of each label, from which it starts.
         falling: whether these two fall linearly from trial to trial, to nothing after the last.
+        average: decay per step of the running mean of the generator's weights, on whose poison the victims train, and
+            which is the result (fictitious play, in weights); 0 for the last weights, as published. Without it each
+            trial undoes part of the last one's work.
         shift: of the labels, see above.
         keep: a file for the state after each trial, from which a killed training of the same settings goes on.
     """
@@ -75,6 +78,7 @@ class DeepConfuse:
     leader_rate: float = 2e-3
     map_rate: float = 0.1
     falling: bool = False
+    average: float = 0.0
     shift: int = 1
     keep: Path | None = None
 
@@ -83,6 +87,8 @@ class DeepConfuse:
             raise StackelbergError(
                 f"trials, steps and batch_size must be at least 1, got {self.trials}, {self.steps}, {self.batch_size}"
             )
+        if not 0 <= self.average < 1:
+            raise StackelbergError(f"average must lie in [0, 1), got {self.average:g}; usual is 0 or 0.999")
         if self.optimizer not in OPTIMIZERS:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
         if self.narrow and self.labels:
@@ -92,9 +98,10 @@ class DeepConfuse:
         check_norm(setting.ball)
         train = setting.train
         generator, leader = self._leader(setting)
+        mean = copy.deepcopy(generator)
         augment = Augment(4) if setting.colour else None
         count = self.warm + self.trials
-        for trial in range(self._restored(setting, generator, leader), count):
+        for trial in range(self._restored(setting, generator, mean, leader), count):
             if self.falling:
                 for group in leader.param_groups:
                     group["lr"] = group["initial_lr"] * (1 - trial / count)
@@ -106,7 +113,7 @@ class DeepConfuse:
                 *train.mean_std(),
                 seed=setting.seed + 1 + trial,
             ).to(setting.device)
-            told = copy.deepcopy(generator).eval() if trial >= self.warm else None
+            told = copy.deepcopy(mean).eval() if trial >= self.warm else None
             first = self.steps // 3 if told is None else 0
             gained = 0.0
             generator.train()
@@ -122,11 +129,12 @@ class DeepConfuse:
                 leader.zero_grad(set_to_none=True)
                 loss.backward()
                 leader.step()
+                _follow(mean, generator, 1 - self.average)
                 gained += float(loss.detach()) / (self.steps - first)
-            self._kept(setting, generator, leader, trial + 1)
+            self._kept(setting, generator, mean, leader, trial + 1)
             words = "of the disguise" if told is None else "after the look-ahead"
             setting.say(f"deepconfuse, trial {trial + 1} of {count}: mean loss {words} {gained:.3f}")
-        return Generator(setting.ball, len(train.classes), setting.seed, generator, "deepconfuse")
+        return Generator(setting.ball, len(train.classes), setting.seed, mean, "deepconfuse")
 
     def _leader(self, setting: Setting) -> tuple[Mover, torch.optim.Optimizer]:
         """The generator at its start, and its optimiser."""
@@ -150,19 +158,20 @@ class DeepConfuse:
         """What a state must have been made with to be this training's."""
         return repr((replace(self, keep=None), setting.ball, setting.seed, setting.train.name, len(setting.train)))
 
-    def _kept(self, setting: Setting, generator: Mover, leader: torch.optim.Optimizer, done: int) -> None:
+    def _kept(self, setting: Setting, generator: Mover, mean: Mover, leader: torch.optim.Optimizer, done: int) -> None:
         if self.keep is not None:
-            state = prefixed("generator.", generator) | optimizer_tensors(leader)
-            save_tensors(state, self.keep, {"done": done, "made with": self._told(setting)})
+            nets = prefixed("generator.", generator) | prefixed("mean.", mean)
+            save_tensors(nets | optimizer_tensors(leader), self.keep, {"done": done, "made with": self._told(setting)})
 
-    def _restored(self, setting: Setting, generator: Mover, leader: torch.optim.Optimizer) -> int:
+    def _restored(self, setting: Setting, generator: Mover, mean: Mover, leader: torch.optim.Optimizer) -> int:
         """How many trials are done: those of the file, whose state is taken over where it is of this training."""
         if self.keep is None or not self.keep.is_file():
             return 0
         state = read(self.keep)
         if state.plain["made with"] != self._told(setting):
             return 0
-        generator.load_state_dict(with_prefix(state.tensors, "generator."))
+        for name, network in (("generator.", generator), ("mean.", mean)):
+            network.load_state_dict(with_prefix(state.tensors, name))
         restore_optimizer(leader, state.tensors)
         return int(state.plain["done"])
 
@@ -226,3 +235,13 @@ class DeepConfuse:
         if self.shift == 0:
             return -F.cross_entropy(answer, label)
         return F.cross_entropy(answer, (label + self.shift) % len(setting.train.classes))
+
+
+@torch.no_grad()
+def _follow(mean: Mover, now: Mover, share: float) -> None:
+    """Move the mean's weights and statistics towards today's by a share of the way."""
+    for kept, value in zip(mean.state_dict().values(), now.state_dict().values(), strict=True):
+        if kept.is_floating_point() and share < 1:
+            kept.lerp_(value, share)
+        else:
+            kept.copy_(value)

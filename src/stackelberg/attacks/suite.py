@@ -117,7 +117,8 @@ def schedule(ball: Ball, effort: str, queries: int) -> list[Attack]:
 
 
 def _fast(ball: Ball, queries: int) -> list[Attack]:
-    attacks: list[Attack] = [
+    attacks: list[Attack] = [APGD(ball, 30, loss="cw", start="far", restarts=2)] * (ball.norm == "l2")
+    attacks += [
         APGD(ball, 30, loss="cw"),
         APGD(ball, 20, loss="dlr-targeted", targets=4, within=0.7),
         APGD(ball, 30, loss="cw", start="worst", precision="float32", within=0.3),
@@ -128,10 +129,12 @@ def _fast(ball: Ball, queries: int) -> list[Attack]:
 
 
 def _standard(ball: Ball, queries: int) -> list[Attack]:
-    attacks: list[Attack] = [APGD(ball, 30, loss="ce"), APGD(ball, 30, loss="cw")]
+    attacks: list[Attack] = []
     if ball.norm == "l2":  # a network that is flat to small moves shows its errors to large ones
         attacks += [APGD(ball, 50, loss=loss, start="far", restarts=times) for loss, times in (("cw", 3), ("ce", 2))]
     attacks += [
+        APGD(ball, 30, loss="ce"),
+        APGD(ball, 30, loss="cw"),
         APGD(ball, 30, loss="cw", restarts=3, within=0.3),
         APGD(ball, 20, loss="dlr-targeted", within=0.5),
         # what stands this close may stand by the rounding of bfloat16 alone

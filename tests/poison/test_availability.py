@@ -175,6 +175,7 @@ def test_the_poisoned_set_behaves_as_a_data_set(digits: Dataset) -> None:
     [
         (lambda d: d, {"method": "geu"}, "unknown poisoning method 'geu': did you mean 'gue'?"),
         (lambda d: d, {"method": "em", "epoch": 3}, "unknown setting of em 'epoch': did you mean 'epochs'?"),
+        (lambda d: d, {"method": "em", "epochs": "three"}, "em: epochs got .three.: input should be a valid integer"),
         (lambda d: d, {"method": "em", "epochs": 0}, "epochs, batch_size, steps and last_steps must be at least 1"),
         (lambda d: d, {"method": "noise", "fit": 1}, "fit must lie between 2 and the 240 examples, got 1"),
         (lambda d: d, {"method": "gue", "ball": Ball("l0", 3)}, "needs norm linf, l2 or l1, got 'l0'"),

@@ -131,7 +131,7 @@ def test_what_is_wrong_is_said() -> None:
     clean = some()
     with pytest.raises(StackelbergError, match="unknown method for clouds 'fcem'"):
         availability_of_clouds(clean, BALL, "fcem")
-    with pytest.raises(StackelbergError, match="unknown setting 'epoch'"):
+    with pytest.raises(StackelbergError, match="unknown setting of em 'epoch'"):
         availability_of_clouds(clean, BALL, "em", epoch=3)
     with pytest.raises(StackelbergError, match=r"give the ball the data's box"):
         availability_of_clouds(clean, Ball("linf", 0.05), "em")

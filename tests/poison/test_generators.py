@@ -160,6 +160,9 @@ def test_a_killed_training_ends_with_the_same_bits(setting: Setting, tmp_path: P
     assert torch.equal(resumed(images, labels), whole(images, labels))
     DeepConfuse(**PUBLISHED | {"rate": 0.02}, trials=3, keep=keep)(replace(setting, say=said.append))
     assert len(said) == 4
+    keep.write_bytes(b"nothing of the kind")
+    with pytest.raises(StackelbergError, match="is no state of DeepConfuse"):
+        DeepConfuse(**PUBLISHED, keep=keep)(setting)
 
 
 def test_an_auto_encoder_is_saved_as_one_and_sees_the_image_alone(setting: Setting, tmp_path: Path) -> None:

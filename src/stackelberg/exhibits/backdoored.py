@@ -40,7 +40,7 @@ class Backdoors(Exhibit):
         shortcut_epochs: of F_2.
         shortcut_steps: of the noise before each step of F_2.
         test_n: test images that are triggered; the accuracies are of all test images.
-        inset: of the patches from the edges, pixels; crops are by 4.
+        inset: of the patches from the edges, pixels; 4 outlasts the crops.
         parts: that are also tried alone.
         inversion_steps: for each class.
     """
@@ -70,7 +70,7 @@ class Backdoors(Exhibit):
     shortcut_epochs: int = 12
     shortcut_steps: int = 20
     test_n: int = 1000
-    inset: int = 4
+    inset: int = 1
     parts: tuple[str, ...] = ("adversarial", "shortcut")
     inversion_steps: int = 60
 

@@ -8,6 +8,7 @@ Gao 2024) lets the features of each class fall together, and so can pay the Cham
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from stackelberg.data import Dataset
 from stackelberg.errors import StackelbergError, unknown
 from stackelberg.models import build
 from stackelberg.poison.collision import collision
+from stackelberg.poison.fields import fitted
 from stackelberg.threat import Ball
 from stackelberg.threat.clouds import chamfer
 from stackelberg.threat.payoff import cross_entropy
@@ -117,7 +119,7 @@ def availability_of_clouds(
     seed: int = 0,
     device: str = "cpu",
     progress: Progress | None = None,
-    **settings: object,
+    **settings: Any,
 ) -> Dataset:
     """A data set of the same shape and labels whose clouds teach a learner little about clean ones.
 
@@ -136,11 +138,7 @@ def availability_of_clouds(
     """
     if not train.cloud:
         raise StackelbergError(f"{train.name} holds images, not clouds; use another method, for example gue")
-    known = CloudPoison.__dataclass_fields__
-    for name in settings:
-        if name not in known:
-            raise unknown("setting", name, known)
-    plan = CloudPoison(method=method, **settings)  # type: ignore[arg-type]  # the plan checks them
+    plan = CloudPoison(method=method, **fitted(method, CloudPoison, settings, CloudPoison.__dataclass_fields__))
     _inside(train, ball)
     state = _begin(plan, train.to(device), ball, seed)
     rounds = np.random.default_rng([seed, 29])
@@ -153,11 +151,11 @@ def availability_of_clouds(
                 _meet(state, batches)
             _reprice(state, _move(state, batches, plan.steps))
         with seeded(1000 * seed + epoch):  # the surrogate drops features out
-            fitted = _fit(state, batches)
+            right = _fit(state, batches)
         if not minimising and epoch == plan.epochs - 1:  # made once, on a trained surrogate
             _move(state, batches, max(plan.steps, 4 * plan.epochs))
         if progress is not None:
-            progress(epoch + 1, plan.epochs, f"the surrogate is right on {100 * fitted:.1f} % of the poisoned clouds")
+            progress(epoch + 1, plan.epochs, f"the surrogate is right on {100 * right:.1f} % of the poisoned clouds")
     parts = torch.arange(len(train), device=device).split(1024)
     moved = torch.cat([state.moved(part) for part in parts]).to(train.device)
     return replace(train, x=moved, name=f"{train.name}, {method}")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -167,9 +168,12 @@ class DeepConfuse:
         """How many trials are done: those of the file, whose state is taken over where it is of this training."""
         if self.keep is None or not self.keep.is_file():
             return 0
-        state = read(self.keep)
-        if state.plain["made with"] != self._told(setting):
-            return 0
+        try:
+            state = read(self.keep)
+            if state.plain["made with"] != self._told(setting):
+                return 0
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise StackelbergError(f"{self.keep} is no state of DeepConfuse ({error}); remove it") from error
         for name, network in (("generator.", generator), ("mean.", mean)):
             network.load_state_dict(with_prefix(state.tensors, name))
         restore_optimizer(leader, state.tensors)

@@ -8,6 +8,7 @@ from typing import Any
 from stackelberg.errors import StackelbergError, unknown
 from stackelberg.poison.costless import CUDA, LSP, Noise
 from stackelberg.poison.deepconfuse import DeepConfuse
+from stackelberg.poison.fields import fitted
 from stackelberg.poison.gue import GUE
 from stackelberg.poison.poisoner import Poisoner, Setting
 from stackelberg.poison.surrogates import ErrorMaximizing, ErrorMinimizing, Hypocritical, RobustErrorMinimizing
@@ -33,14 +34,16 @@ def method(name: str, **settings: Any) -> Method:
     """The method called `name` (see `METHODS`) with some of its fields changed.
 
     Raises:
-        StackelbergError: no such method, no such field, or a value out of range.
+        StackelbergError: no such method, no such field, or a value of another type or out of range.
     """
     if name not in _MAKERS:
         raise unknown("poisoning method", name, METHODS)
     known = [field for field in inspect.signature(_MAKERS[name]).parameters if field != "targeted"]
-    for field in settings:
-        if field not in known:
-            if not known:
-                raise StackelbergError(f"the method {name} has no settings, got {field}; leave it out")
-            raise unknown(f"setting of {name}", field, known)
-    return _MAKERS[name](**settings)
+    if settings and not known:
+        raise StackelbergError(f"the method {name} has no settings, got {', '.join(settings)}; leave it out")
+    return _MAKERS[name](**fitted(name, _kind(name), settings, known))
+
+
+def _kind(name: str) -> type:
+    maker = _MAKERS[name]
+    return maker.func if isinstance(maker, partial) else maker  # pyright: ignore[reportReturnType]

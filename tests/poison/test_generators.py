@@ -138,10 +138,16 @@ PUBLISHED: dict[str, Any] = {
 }  # fmt: skip
 
 
+def published(**changes: Any) -> DeepConfuse:
+    """The published form, some of its fields changed."""
+    settings: dict[str, Any] = {**PUBLISHED, **changes}
+    return DeepConfuse(**settings)
+
+
 def test_a_killed_training_ends_with_the_same_bits(setting: Setting, tmp_path: Path) -> None:
     """Two of three trials, then the third in another call; another setting begins anew."""
     keep = tmp_path / "state.safetensors"
-    whole = DeepConfuse(**PUBLISHED, trials=3)(setting)
+    whole = published(trials=3)(setting)
     assert PUBLISHED["average"] > 0
 
     class Killed(Exception):
@@ -152,21 +158,21 @@ def test_a_killed_training_ends_with_the_same_bits(setting: Setting, tmp_path: P
             raise Killed
 
     with pytest.raises(Killed):
-        DeepConfuse(**PUBLISHED, trials=3, keep=keep)(replace(setting, say=say))
+        published(trials=3, keep=keep)(replace(setting, say=say))
     said: list[str] = []
-    resumed = DeepConfuse(**PUBLISHED, trials=3, keep=keep)(replace(setting, say=said.append))
+    resumed = published(trials=3, keep=keep)(replace(setting, say=said.append))
     assert len(said) == 1
     images, labels = setting.train.x, setting.train.y
     assert torch.equal(resumed(images, labels), whole(images, labels))
-    DeepConfuse(**PUBLISHED | {"rate": 0.02}, trials=3, keep=keep)(replace(setting, say=said.append))
+    published(trials=3, keep=keep, rate=0.02)(replace(setting, say=said.append))
     assert len(said) == 4
     keep.write_bytes(b"nothing of the kind")
     with pytest.raises(StackelbergError, match="is no state of DeepConfuse"):
-        DeepConfuse(**PUBLISHED, keep=keep)(setting)
+        published(keep=keep)(setting)
 
 
 def test_an_auto_encoder_is_saved_as_one_and_sees_the_image_alone(setting: Setting, tmp_path: Path) -> None:
-    made = DeepConfuse(**PUBLISHED, trials=1, falling=True)(setting)
+    made = published(trials=1, falling=True)(setting)
     made.save(tmp_path / "generator.safetensors")
     images, labels = setting.train.x, setting.train.y
     again = Generator.load(tmp_path / "generator.safetensors")
@@ -180,10 +186,9 @@ def test_an_auto_encoder_is_saved_as_one_and_sees_the_image_alone(setting: Setti
 
 def test_the_mean_is_a_geometric_mean_of_weights(setting: Setting) -> None:
     """Of one step: share times the new weights, the rest the first; of average 0: the new ones."""
-    one = PUBLISHED | {"steps": 1}
-    first = DeepConfuse(**one)._leader(setting)[0].state_dict()
-    last = DeepConfuse(**one | {"average": 0.0}, trials=1)(setting).network.state_dict()
-    mean = DeepConfuse(**one, trials=1)(setting).network.state_dict()
+    first = published(steps=1)._leader(setting)[0].state_dict()
+    last = published(steps=1, average=0.0, trials=1)(setting).network.state_dict()
+    mean = published(steps=1, trials=1)(setting).network.state_dict()
     for name, value in mean.items():
         if value.is_floating_point():
             torch.testing.assert_close(value, 0.7 * first[name] + 0.3 * last[name])
@@ -193,7 +198,7 @@ def test_the_mean_is_a_geometric_mean_of_weights(setting: Setting) -> None:
 
 def test_the_follower_learns_from_the_poison_of_the_generator_before_the_trial(setting: Setting) -> None:
     """Plain gradient steps, made by hand on the recorded weights."""
-    rules = DeepConfuse(**PUBLISHED, trials=1)
+    rules = published(trials=1)
     generator = AutoEncoder((1, 8, 8), 4).eval()
     victim = build("lenet-bn", 10, (1, 8, 8), 4, seed=1)
     copy_of = copy.deepcopy(victim).train()

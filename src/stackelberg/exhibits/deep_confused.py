@@ -85,7 +85,7 @@ class DeepConfused(Exhibit):
     )
 
     short = (
-        "trajectories of 390 steps and 64,000 steps of the generator are a tenth of the authors': the longer a victim"
+        "trajectories of 390 steps and 64,000 steps of the generator are a seventh of the authors': the longer a victim"
         " trains, and the more images it sees, the more it learns in spite of the poison; the authors' own generator"
         " leaves it about .8 %"
     )

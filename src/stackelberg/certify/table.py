@@ -46,7 +46,7 @@ def _conv2d(layer: nn.Conv2d, region: Region) -> Region:
     return rules.conv2d(region, layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
-def _batch_norm(layer: nn.BatchNorm2d, region: Region) -> Region:
+def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, region: Region) -> Region:
     return rules.batch_norm(region, layer.running_mean, layer.running_var, layer.weight, layer.bias, layer.eps)
 
 

@@ -41,6 +41,7 @@ def test_backdoors(stage: Stage) -> None:
         "shortcut_epochs": 2,
         "shortcut_steps": 3,
         "test_n": 40,
+        "inset": 1,
         "inversion_steps": 3,
         "shortcut_images": 40,
     }

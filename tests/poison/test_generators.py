@@ -202,7 +202,7 @@ def test_the_follower_learns_from_the_poison_of_the_generator_before_the_trial(s
     generator = AutoEncoder((1, 8, 8), 4).eval()
     victim = build("lenet-bn", 10, (1, 8, 8), 4, seed=1)
     copy_of = copy.deepcopy(victim).train()
-    path = [theta for _, theta in rules._trajectory(setting, generator, victim, 0, None)]
+    path = [theta for theta, _ in rules._trajectory(setting, generator, victim, 0, None)]
     x, y, _ = rules._batch(setting, 0, 0)
     moved = setting.grid.straight(shifted(generator, setting.ball, x, y), x)
     F.cross_entropy(copy_of(moved), y).backward()

@@ -118,10 +118,9 @@ class DeepConfuse:
             first = self.steps // 3 if told is None else 0
             gained = 0.0
             generator.train()
-            for step, theta in self._trajectory(setting, told, victim, trial, augment):
+            for step, (theta, batch) in enumerate(self._trajectory(setting, told, victim, trial, augment)):
                 if step < first:
                     continue
-                batch = self._batch(setting, trial, step)
                 if told is None:
                     loss = self._disguised(setting, generator, victim, theta, batch, augment)
                 else:
@@ -191,8 +190,11 @@ class DeepConfuse:
 
     def _trajectory(
         self, setting: Setting, generator: Mover | None, victim: nn.Module, trial: int, augment: Augment | None
-    ) -> Iterator[tuple[int, Weights]]:
-        """(i, theta_i) of the imaginary victim on the poison of a generator, on clean images for None."""
+    ) -> Iterator[tuple[Weights, Batch]]:
+        """theta_0, theta_1, ... of the imaginary victim, each with the batch of its next step.
+
+        It trains on the poison of a generator, on clean images for None.
+        """
         parameters = list(victim.parameters())
         follower = (
             torch.optim.Adam(parameters, lr=self.rate)
@@ -200,8 +202,8 @@ class DeepConfuse:
             else torch.optim.SGD(parameters, lr=self.rate)
         )
         for step in range(self.steps):
-            yield step, {name: value.detach().clone() for name, value in victim.named_parameters()}
-            x, y, keys = self._batch(setting, trial, step)
+            batch = x, y, keys = self._batch(setting, trial, step)
+            yield {name: value.detach().clone() for name, value in victim.named_parameters()}, batch
             with torch.no_grad():
                 poisoned = x if generator is None else setting.grid.straight(shifted(generator, setting.ball, x, y), x)
                 seen = poisoned if augment is None else augment(poisoned, keys)

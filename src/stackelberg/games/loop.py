@@ -27,6 +27,7 @@ from stackelberg.games.progress import Reporter
 from stackelberg.games.recipe import Recipe
 from stackelberg.games.training import Training, begin_or_resume, prepare, save, write_record, write_weights
 from stackelberg.models import check_output, embedded
+from stackelberg.models.averaging import follow
 from stackelberg.threat import chance
 
 SHOWN = ("price", "gap", "least", "robust_payoff")
@@ -280,12 +281,7 @@ def _after_step(training: Training) -> None:
     sharding.collect(training.trained, training.module)
     if training.average is not None:
         decay = min(training.recipe.average, (1 + training.step) / (10 + training.step))
-        theirs = training.module.state_dict()
-        for name, mine in training.average.state_dict().items():
-            if mine.is_floating_point():
-                mine.lerp_(theirs[name], 1 - decay)
-            else:
-                mine.copy_(theirs[name])
+        follow(training.average, training.module, 1 - decay)
 
 
 def _judge(training: Training, epoch: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from stackelberg.data import Augment
 from stackelberg.errors import StackelbergError, unknown
 from stackelberg.games.checkpoint import optimizer_tensors, prefixed, read, restore_optimizer, save_tensors, with_prefix
 from stackelberg.models import AutoEncoder, UNet, build
+from stackelberg.models.averaging import follow
 from stackelberg.poison.generator import Generator, Mover, check_norm, laid_out, shifted
 from stackelberg.poison.poisoner import Setting
 from stackelberg.threat import chance
@@ -129,7 +130,7 @@ class DeepConfuse:
                 leader.zero_grad(set_to_none=True)
                 loss.backward()
                 leader.step()
-                _follow(mean, generator, 1 - self.average)
+                follow(mean, generator, 1 - self.average)
                 gained += float(loss.detach()) / (self.steps - first)
             self._kept(setting, generator, mean, leader, trial + 1)
             words = "of the disguise" if told is None else "after the look-ahead"
@@ -241,13 +242,3 @@ class DeepConfuse:
         if self.shift == 0:
             return -F.cross_entropy(answer, label)
         return F.cross_entropy(answer, (label + self.shift) % len(setting.train.classes))
-
-
-@torch.no_grad()
-def _follow(mean: Mover, now: Mover, share: float) -> None:
-    """Move the mean's weights and statistics towards today's by a share of the way."""
-    for kept, value in zip(mean.state_dict().values(), now.state_dict().values(), strict=True):
-        if kept.is_floating_point() and share < 1:
-            kept.lerp_(value, share)
-        else:
-            kept.copy_(value)

@@ -156,7 +156,7 @@ def climb(
 
 SHRINKING = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))
 """l1: balls of 3, 2 and 1 radii, each with its share of the steps (Croce and Hein 2021)."""
-FAR = ((8.0, 0.2), (4.0, 0.2), (2.0, 0.2), (1.0, 0.4))
+FAR = ((8.0, 0.15), (4.0, 0.15), (2.0, 0.15), (1.5, 0.15), (1.0, 0.4))
 """From far away: what the gradient near the input does not show is often seen beyond, and carried back."""
 
 
@@ -209,7 +209,7 @@ class APGD(Attack):
             margin takes the place of the ratio where there are fewer than four classes).
         targets: how many classes "dlr-targeted" tries.
         start: "random" in the ball; "worst": the worst point so far, with first steps of a quarter radius; or "far":
-            random in eight radii, and back through balls of four, two and one.
+            random in eight radii, and back through balls of four, two, one and a half and one.
     """
 
     ball: Ball

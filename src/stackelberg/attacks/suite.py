@@ -129,16 +129,8 @@ def _fast(ball: Ball, queries: int) -> list[Attack]:
 
 
 def _standard(ball: Ball, queries: int) -> list[Attack]:
-    attacks: list[Attack] = []
-    targeted = APGD(ball, 20, loss="dlr-targeted", targets=6, within=0.5)
-    if ball.norm == "l2":  # a network that is flat to small moves shows its errors to large ones
-        attacks += [APGD(ball, 50, loss=loss, start="far", restarts=times) for loss, times in (("cw", 3), ("ce", 2))]
-        targeted = APGD(ball, 50, loss="dlr-targeted", targets=4, start="far", within=0.5)
+    attacks = _from_afar(ball) if ball.norm == "l2" else _from_nearby(ball)
     attacks += [
-        APGD(ball, 30, loss="ce"),
-        APGD(ball, 30, loss="cw"),
-        APGD(ball, 30, loss="cw", restarts=3, within=0.3),
-        targeted,
         # what stands this close may stand by the rounding of bfloat16 alone
         APGD(ball, 30, loss="cw", start="worst", within=0.2, precision="float32"),
         APGD(ball, 50, loss="cw", restarts=2, within=0.1, precision="float32"),
@@ -146,9 +138,30 @@ def _standard(ball: Ball, queries: int) -> list[Attack]:
     ]
     if ball.norm in ("linf", "l2"):
         attacks.append(Square(ball, queries, at_once=5, gates=((100, 0.6), (300, 0.35), (1000, 0.15), (2000, 0.1))))
-        near = ((100, 0.1), (500, 0.05), (1000, 0.03))
-        attacks.append(Square(ball, queries // 2, start="worst", at_once=5, within=0.15, gates=near))
+        near = ((100, 0.1), (300, 0.05), (600, 0.03))
+        attacks.append(Square(ball, queries // 4, start="worst", at_once=5, within=0.15, gates=near))
     return attacks
+
+
+def _from_nearby(ball: Ball) -> list[Attack]:
+    return [
+        APGD(ball, 30, loss="ce"),
+        APGD(ball, 30, loss="cw"),
+        APGD(ball, 30, loss="cw", restarts=3, within=0.3),
+        APGD(ball, 20, loss="dlr-targeted", targets=6, within=0.5),
+    ]
+
+
+def _from_afar(ball: Ball) -> list[Attack]:
+    """A network that is flat to small moves in l2 shows its errors to large ones."""
+    return [
+        APGD(ball, 50, loss="cw", start="far"),
+        APGD(ball, 50, loss="ce", start="far", within=0.7),
+        APGD(ball, 50, loss="cw", start="far", restarts=2, within=0.4),
+        APGD(ball, 50, loss="ce", start="far", within=0.3),
+        APGD(ball, 30, loss="cw", restarts=2, within=0.3),
+        APGD(ball, 50, loss="dlr-targeted", targets=3, start="far", within=0.25),
+    ]
 
 
 def _max(ball: Ball, queries: int) -> list[Attack]:

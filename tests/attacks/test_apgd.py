@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from stackelberg.attacks import APGD, PGD, Hunt, Oracle, untouched
-from stackelberg.attacks.apgd import checkpoints, climb, promising_targets
+from stackelberg.attacks.apgd import FAR, SHRINKING, Climb, checkpoints, climb, promising_targets
 from stackelberg.attacks.goal import goal_for
 from stackelberg.errors import StackelbergError
 from stackelberg.threat import Ball, chance
@@ -15,6 +15,26 @@ from stackelberg.threat.payoff import margin
 def test_checkpoints_of_the_paper():
     """Croce and Hein 2020, section 3.1: at 100 steps 22, 41, 57, 70, 80, 87, 93, 99."""
     assert checkpoints(100) == [22, 41, 57, 70, 80, 87, 93, 99]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 10, 50])
+@pytest.mark.parametrize(("norm", "start", "radii"), [("l2", "far", FAR), ("l1", "random", SHRINKING)])
+def test_the_steps_are_shared_between_the_balls(linear, monkeypatch, steps, norm, start, radii):
+    """All of them and no more, the last and smallest ball never left out."""
+    net, x = linear(3, 8), torch.full((2, 8), 0.5, dtype=torch.float64)
+    taken: dict[float, int] = {}
+    move = Climb.move
+
+    def counted(self, first):
+        taken[self.ball.radius] = taken.get(self.ball.radius, 0) + 1
+        move(self, first)
+
+    monkeypatch.setattr(Climb, "move", counted)
+    APGD(Ball(norm, 1e-3), steps, start=start, stop=False)(net, x, net(x).argmax(1))
+    assert sum(taken.values()) == steps
+    assert taken[1e-3] >= max(1, round(radii[-1][1] * steps) - 1)
+    if steps == 50:
+        assert list(taken) == pytest.approx([1e-3 * times for times, _ in radii])
 
 
 @pytest.mark.parametrize(("norm", "radius"), [("linf", 0.05), ("l2", 0.2), ("l1", 0.3)])

@@ -6,6 +6,7 @@ point. In l1 the step changes few coordinates, as many as the best point so far 
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -170,12 +171,13 @@ def ascent_by_radii(
     hunt: Hunt, index: Tensor, start: Tensor, goal: Goal, steps: int, plan: tuple[tuple[float, float], ...]
 ) -> None:
     """Auto-PGD through balls of so many radii, one after the other, each with its share of the steps."""
-    for times, share in plan:
-        if not len(index):
-            return
+    ends = [min(round(share * steps), steps - 1) for share in accumulate(share for _, share in plan[:-1])]
+    for (times, _), begun, end in zip(plan, [0, *ends], [*ends, steps], strict=True):
+        if not len(index) or begun == end:
+            continue
         ball = times_wider(hunt.ball, times)
         start = ball.project(start, hunt.x[index])
-        index, start = climb(hunt, index, start, goal, max(1, round(share * steps)), ball=ball)
+        index, start = climb(hunt, index, start, goal, end - begun, ball=ball)
 
 
 def promising_targets(hunt: Hunt, index: Int64[Tensor, " b"], count: int) -> Int64[Tensor, "b T"]:

@@ -9,6 +9,7 @@ from stackelberg import poison
 from stackelberg.data import Dataset, load, save_parquet
 from stackelberg.exhibits import Stage
 from stackelberg.exhibits.catalogue import named
+from stackelberg.exhibits.ledger import Ledger
 
 
 @pytest.fixture
@@ -31,9 +32,13 @@ def test_deepconfuse_is_judged_on_networks_it_did_not_imagine(stage: Stage, grey
     assert sum("the first 100 " in m.name for m in outcome.measured) == 2
     assert (stage.out / "X05.png").stat().st_size > 10_000
     assert not outcome.holds
-    generator = poison.Generator.load(stage.runs / "x05-mnist" / "generator.safetensors")
+    generator = poison.Generator.load(Ledger(stage, exhibit).folder / "mnist.safetensors")
     assert (generator.method, generator.ball.radius) == ("deepconfuse", 0.3)
     assert exhibit.run(stage).measured == outcome.measured  # nothing is trained again
+    other = named("X05", **tiny, **victims, mnist_epochs=1, cifar_epochs=1, mnist_fewer=100, mnist_average=0.0)
+    other.run(stage)  # not the generator of other settings
+    again = poison.Generator.load(Ledger(stage, other).folder / "mnist.safetensors")
+    assert not torch.equal(again.network.state_dict()["up.0.0.weight"], generator.network.state_dict()["up.0.0.weight"])
 
 
 def test_unlearnable_has_its_controls_costs_and_counter_measures(stage: Stage) -> None:
@@ -52,6 +57,6 @@ def test_unlearnable_has_its_controls_costs_and_counter_measures(stage: Stage) -
         assert any(part in name for name in names), part
     assert (stage.out / "X06.png").stat().st_size > 10_000
     assert any("a counter-measure wins back" in note for note in outcome.notes)
-    moved = poison.Generator.load(stage.runs / "x06" / "generator.safetensors")
+    moved = poison.Generator.load(Ledger(stage, exhibit).folder / "generator.safetensors")
     train = load("cifar10", "train").take(5)
     assert not torch.equal(moved(train.x, train.y), train.x)

@@ -81,6 +81,11 @@ def test_a_stopped_evaluation_goes_on(
     assert Evaluation.from_json(tmp_path / "evaluation.json").trials == found.trials
     with pytest.raises(StackelbergError, match=r"another epochs \(2, now 3\)"):
         sb.poison.evaluate(*sets, **{**QUICK, "epochs": 3}, out=tmp_path)
+    poisoned, clean, test = sets
+    other = poisoned.x.clone()
+    other[:, 0, 4, 4] = 255
+    with pytest.raises(StackelbergError, match="another content"):  # though all names and sizes are the same
+        sb.poison.evaluate(replace(poisoned, x=other), clean, test, **QUICK, out=tmp_path)
 
 
 def test_what_undoes_it_is_a_share_of_what_was_lost() -> None:

@@ -1,5 +1,6 @@
 """What is a data set in memory?  Images or texts as bytes, points as floats; labels, and the names of the classes."""
 
+import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -135,6 +136,13 @@ class Dataset:
             raise StackelbergError(f"held_out must lie between 1 and {len(self) - 1} for {self.name}, got {held_out}")
         order = torch.from_numpy(np.random.default_rng(seed).permutation(len(self)))
         return self.take(order[held_out:].sort().values), self.take(order[:held_out].sort().values)
+
+    def content(self) -> str:
+        """SHA-256, in hexadecimal digits, of the examples as they are stored, and of their labels."""
+        digest = hashlib.sha256()
+        for part in (*self.x.split(4096), self.y):
+            digest.update(part.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel over all pixels, in [0, 1] units: what `Normalized` takes.

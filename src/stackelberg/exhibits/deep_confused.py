@@ -1,9 +1,8 @@
 """X05: DeepConfuse, MNIST and CIFAR-10 poisoned by an auto-encoder, judged on a victim that it did not imagine."""
 
-import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -11,8 +10,9 @@ from matplotlib.figure import Figure
 from stackelberg import data, poison
 from stackelberg.data import Dataset
 from stackelberg.exhibits.exhibit import Exhibit, Measured, Outcome
+from stackelberg.exhibits.ledger import Ledger
 from stackelberg.exhibits.stage import JPEG, Stage
-from stackelberg.files import replacing, write_text
+from stackelberg.files import replacing
 from stackelberg.poison import Evaluation, Trial
 from stackelberg.threat import Ball
 
@@ -58,7 +58,8 @@ class DeepConfused(Exhibit):
         mnist_imagined: the network whose trajectories it follows.
         mnist_imagined_width: of it.
         mnist_trials: trajectories.
-        mnist_steps: of each.
+        mnist_steps: of the first of them.
+        mnist_longest: of the last; between them they grow evenly.
         mnist_average: decay per step of the mean of the auto-encoder's weights, on whose poison they run.
         mnist_victims: networks that are trained on the poison; the claim is about the first.
         mnist_epochs: of the victims.
@@ -95,8 +96,9 @@ class DeepConfused(Exhibit):
     mnist_width: int = 12
     mnist_imagined: str = "lenet-bn"
     mnist_imagined_width: int = 8
-    mnist_trials: int = 165
-    mnist_steps: int = 390
+    mnist_trials: int = 160
+    mnist_steps: int = 195
+    mnist_longest: int = 1170
     mnist_average: float = 0.9993
     mnist_victims: tuple[str, ...] = ("small-cnn", "lenet5")
     mnist_epochs: int = 5
@@ -143,8 +145,8 @@ class DeepConfused(Exhibit):
         published: dict[str, Any] = {
             "width": self.mnist_width, "labels": False, "narrow": True, "network": self.mnist_imagined,
             "network_width": self.mnist_imagined_width, "warm": 0, "trials": self.mnist_trials,
-            "steps": self.mnist_steps, "optimizer": "sgd", "rate": 0.01, "look_ahead": 0.01, "leader_rate": 1e-3,
-            "falling": True, "average": self.mnist_average, "shift": 0,
+            "steps": self.mnist_steps, "longest": self.mnist_longest, "optimizer": "sgd", "rate": 0.01,
+            "look_ahead": 0.01, "leader_rate": 1e-3, "falling": True, "average": self.mnist_average, "shift": 0,
         }  # fmt: skip
         told: dict[str, Any] = {
             "width": self.cifar_width, "network": self.cifar_imagined, "network_width": self.cifar_imagined_width,
@@ -167,8 +169,9 @@ class DeepConfused(Exhibit):
             f"the last of {self.mnist_epochs} (MNIST) and {self.cifar_epochs} (CIFAR-10) epochs is judged, without"
             " augmentation",
             f"MNIST as published, but shorter: an auto-encoder of width {self.mnist_width} that is not told the label"
-            f" looks one step ahead along {self.mnist_trials} trajectories of {self.mnist_steps} plain gradient steps"
-            f" of {self.mnist_imagined} of width {self.mnist_imagined_width}, towards any class but the true one; the"
+            f" looks one step ahead along {self.mnist_trials} trajectories of {self.mnist_steps} to"
+            f" {self.mnist_longest} plain gradient steps of {self.mnist_imagined} of width"
+            f" {self.mnist_imagined_width}, towards any class but the true one; the"
             " authors' own takes up to 500 of 938 steps; unlike theirs, the victims of a trajectory train on the poison"
             " of the running mean of the auto-encoder's weights, which is also the one that is judged",
             f"CIFAR-10: a U-Net of width {self.cifar_width} that is told the label begins with {self.cifar_warm}"
@@ -184,27 +187,22 @@ class DeepConfused(Exhibit):
         stage.say(f"X05 {name}: victims")
         return poison.evaluate(
             poisoned, train, test, models=case.victims, counters=("none",), shares=(1.0,), controls=("clean",),
-            seeds=(stage.seed,), width=self.victim_width, epochs=times * case.epochs, out=stage.out / "X05" / name,
-            device=stage.device, batch_size=64, precision="float32", augment=-1,
+            seeds=(stage.seed,), width=self.victim_width, epochs=times * case.epochs,
+            out=Ledger(stage, self).folder / name, device=stage.device, batch_size=64, precision="float32", augment=-1,
         )  # fmt: skip
 
     def _poisoned(self, stage: Stage, case: _Case, train: Dataset) -> Dataset:
-        """By a generator that lies in the runs' folder, else by one that is trained and put there, trial by trial."""
-        folder = stage.runs / f"x05-{case.source}"
-        path, spent = folder / "generator.safetensors", folder / "seconds.json"
-        if path.is_file():
-            stage.say(f"X05 {case.source}: the generator {path}")
-            stage.kept += json.loads(spent.read_text(encoding="utf-8")) if spent.is_file() else 0.0
-            return poison.Generator.load(path).poisoned(train)
-        stage.say(f"X05 {case.source}: a generator is trained")
-        begun = time.perf_counter()
-        made = poison.availability(
-            train, case.ball, "deepconfuse", seed=stage.seed, device=stage.device, keep=folder / "state.safetensors",
-            progress=True, **case.rules,
-        )  # fmt: skip
-        made.generator.save(path)
-        write_text(spent, json.dumps(time.perf_counter() - begun))
-        return made
+        """By a generator that is trained once, trial by trial."""
+        ledger = Ledger(stage, self)
+
+        def trained(path: Path) -> None:
+            stage.say(f"X05 {case.source}: a generator is trained")
+            poison.availability(
+                train, case.ball, "deepconfuse", seed=stage.seed, device=stage.device, progress=True,
+                keep=ledger.folder / f"{case.source}.state.safetensors", **case.rules,
+            ).generator.save(path)  # fmt: skip
+
+        return poison.Generator.load(ledger.file(f"{case.source}.safetensors", trained)).poisoned(train)
 
     def _trial(self, evaluation: Evaluation, kind: str, model: str) -> Trial:
         return next(t for t in evaluation.trials if (t.data, t.model) == (kind, model))

@@ -1,4 +1,4 @@
-"""What has an exhibit measured so far?  Numbers and networks, kept as they come, so that a killed run goes on."""
+"""What has an exhibit measured so far?  Numbers, networks, files: kept as they come, so that a killed run goes on."""
 
 import hashlib
 import json
@@ -47,10 +47,15 @@ class Ledger:
 
     def network(self, name: str, train: Callable[[], nn.Module]) -> nn.Module:
         """The network kept under this name, or the one that `train` gives now; built by `models.build`."""
-        path = self.folder / (hashlib.sha256(name.encode()).hexdigest()[:12] + ".safetensors")
+        file = hashlib.sha256(name.encode()).hexdigest()[:12] + ".safetensors"
+        return models.load(self.file(file, lambda path: models.save_weights(train(), path)))
+
+    def file(self, name: str, make: Callable[[Path], object]) -> Path:
+        """The file of this name in the folder, or the one that `make` writes there now."""
+        path = self.folder / name
         if not path.is_file():
-            models.save_weights(self._timed(path.name, train), path)
-        return models.load(path)
+            self._timed(name, lambda: make(path))
+        return path
 
     def _timed(self, name: str, make: Callable[[], Any]) -> Any:
         """What `make` gives; its seconds are kept, without those of what is kept by itself inside."""

@@ -156,7 +156,7 @@ def kept(
 ) -> AttackedWeights:
     """The attack's outcome; kept in the folder of the runs, so that a killed exhibit goes on."""
     decides = [repr(attack), fingerprint(model), train.name, len(train)]
-    decides += [] if victims is None else [hashlib.sha256(victims.x.numpy().tobytes()).hexdigest()]
+    decides += [] if victims is None else [victims.content()]
     path = stage.runs / "x10" / f"{hashlib.sha256(repr(decides).encode()).hexdigest()[:24]}.safetensors"
     if path.is_file():
         attacked = copy.deepcopy(model)

@@ -1,11 +1,13 @@
 """X06: availability poisons of CIFAR-10: GUE on three networks, new pictures, costs, other methods, what undoes it."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from stackelberg import data, poison
 from stackelberg.data import Dataset
 from stackelberg.exhibits.exhibit import Exhibit, Measured, Outcome
+from stackelberg.exhibits.ledger import Ledger
 from stackelberg.exhibits.stage import JPEG, Stage
 from stackelberg.poison import Evaluation, Trial
 from stackelberg.poison.availability import moving
@@ -97,19 +99,18 @@ class Unlearnable(Exhibit):
         )
 
     def _gue(self, stage: Stage, train: Dataset) -> poison.Generator:
-        """The generator in the runs' folder, else one that is trained and put there."""
-        path = stage.runs / "x06" / "generator.safetensors"
-        if path.is_file():
-            stage.say(f"X06: the generator {path}")
-            return poison.Generator.load(path)
-        stage.say("X06: a generator is trained")
-        rule = poison.poisoner(
-            train, Ball("linf", self.radius), "gue", seed=stage.seed, device=stage.device, width=self.width,
-            warm=self.warm, epochs=self.game, network=self.follower, network_width=self.follower_width,
-        )  # fmt: skip
-        assert isinstance(rule, poison.Generator)
-        rule.save(path)
-        return rule
+        """The generator, trained once."""
+
+        def trained(path: Path) -> None:
+            stage.say("X06: a generator is trained")
+            rule = poison.poisoner(
+                train, Ball("linf", self.radius), "gue", seed=stage.seed, device=stage.device, width=self.width,
+                warm=self.warm, epochs=self.game, network=self.follower, network_width=self.follower_width,
+            )  # fmt: skip
+            assert isinstance(rule, poison.Generator)
+            rule.save(path)
+
+        return poison.Generator.load(Ledger(stage, self).file("generator.safetensors", trained))
 
     def _other(self, stage: Stage, method: str, train: Dataset, test: Dataset) -> list[Measured]:
         """Accuracy and cost of another method, on the first victim."""
@@ -128,13 +129,13 @@ class Unlearnable(Exhibit):
         self, stage: Stage, name: str, poisoned: Dataset, train: Dataset, test: Dataset, place: int = 0,
         counters: tuple[str, ...] = (), controls: tuple[str, ...] = ("clean", "noise"),
     ) -> Evaluation:  # fmt: skip
-        """The trainings of one victim, each kept in the results' folder when it is done."""
+        """The trainings of one victim, each kept when it is done."""
         stage.say(f"X06: {self.victims[place]} trained on {name}")
         return poison.evaluate(
             poisoned, train, test, models=self.victims[place : place + 1], counters=counters,
             shares=(0.1, 0.5, 0.9, 1.0) if counters else (1.0,), seeds=(stage.seed,), width=self.widths[place],
-            epochs=self.epochs[place], steps=2, controls=controls, out=stage.out / "X06" / name, device=stage.device,
-            batch_size=64, precision="float32", augment=-1, check_steps=1,
+            epochs=self.epochs[place], steps=2, controls=controls, out=Ledger(stage, self).folder / name,
+            device=stage.device, batch_size=64, precision="float32", augment=-1, check_steps=1,
         )  # fmt: skip
 
     def _notes(self, undone: Evaluation, victim: str) -> tuple[str, ...]:

@@ -69,7 +69,8 @@ def evaluate(
     known = {name: countermeasure(name, colour, steps) for name in dict.fromkeys(("none", *names))}
     settings = {
         "poisoned": poisoned.name, "clean": clean.name, "test": test.name, "n": len(clean), "test_n": len(test),
-        "radius": radius, "width": width, "epochs": epochs, "steps": steps, "recipe": recipe,
+        "content": [part.content()[:16] for part in (poisoned, clean, test)], "radius": radius, "width": width,
+        "epochs": epochs, "steps": steps, "recipe": recipe,
     }  # fmt: skip
     folder = None if out is None else Path(out)
     done = _kept(folder, settings)

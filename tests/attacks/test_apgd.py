@@ -131,3 +131,36 @@ def test_settings_that_make_no_sense_are_refused(options, sentence):
 def test_l0_is_refused():
     with pytest.raises(StackelbergError, match=r"apgd is defined for linf, l2 and l1, got norm 'l0'; use attacks\.PGD"):
         APGD(Ball("l0", 3))
+
+
+@pytest.mark.parametrize("loss", ["cw", "dlr-targeted"])
+@pytest.mark.parametrize("stop", [True, False])
+def test_climbs_made_together_find_what_they_find_one_by_one(digits, monkeypatch, loss, stop):
+    """The same starts, targets and steps: only the rounding of larger batches differs."""
+    net, x, y = digits
+    attack = APGD(Ball("linf", 0.08), 8, loss=loss, restarts=2, targets=3, stop=stop, precision="float32")
+    together = attack(net, x[:20], y[:20])
+    monkeypatch.setattr(Hunt, "together", 1)
+    alone = attack(net, x[:20], y[:20])
+    assert torch.equal(net(together).argmax(1) == y[:20], net(alone).argmax(1) == y[:20])
+    standing = (net(alone).argmax(1) == y[:20]) | (not stop)
+    torch.testing.assert_close(
+        margin(net(together), y[:20])[standing], margin(net(alone), y[:20])[standing], rtol=1e-3, atol=1e-3
+    )
+
+
+def test_what_copies_find_is_taken_over(linear):
+    """Of each example the copy that fell, else the one of the largest value."""
+    net, x = linear(3, 6), torch.full((3, 6), 0.5, dtype=torch.float64)
+    hunt = Hunt(Oracle(net), Ball("linf", 0.1), x, torch.zeros(3, dtype=torch.long), chance.example_keys(x, 0))
+    index = torch.tensor([0, 2])
+    wide = hunt.copies(index, 3)
+    wide.best = torch.arange(6.0, dtype=torch.float64)[:, None].expand(6, 6).clone()
+    wide.value = torch.tensor([-3.0, -1.0, -2.0, -5.0, -4.0, 0.5])
+    wide.broken[5] = True
+    wide.flat[1] = True
+    hunt.take_over(wide, index)
+    assert hunt.best[:, 0].tolist() == [2.0, 0.5, 5.0]
+    assert hunt.value[index].tolist() == [-2.0, 0.5]
+    assert hunt.broken.tolist() == [False, False, True]
+    assert hunt.flat.tolist() == [False, False, True]

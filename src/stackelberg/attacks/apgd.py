@@ -239,32 +239,32 @@ class APGD(Attack):
         return "-".join(parts)
 
     def search(self, hunt: Hunt) -> None:
-        if self.loss == TARGETED and hunt.target is None:
-            self._search_targets(hunt)
-            return
-        goal = goal_for("dlr" if self.loss == TARGETED else self.loss, hunt)
-        for restart in range(self.restarts):
-            self._from_random(hunt, goal, restart)
+        index, classes = hunt.standing(self.within), None
+        if self.loss == TARGETED and hunt.target is None and len(index):
+            classes = promising_targets(hunt, index, self.targets)
+        climbs, done = self.restarts * (1 if classes is None else classes.shape[1]), 0
+        while len(index) and done < climbs:
+            now = range(done, min(climbs, done + max(1, hunt.together // len(index))))
+            keys = torch.cat([chance.fold(hunt.keys[index], number) for number in now])
+            aims = None if classes is None else torch.cat([classes[:, n % classes.shape[1]] for n in now])
+            if len(now) == 1:
+                self._climb(hunt, index, keys, aims)
+            else:
+                wide = hunt.copies(index, len(now))
+                self._climb(wide, torch.arange(len(keys), device=keys.device), keys, aims)
+                hunt.take_over(wide, index)
+            left, done = ~hunt.broken[index], now.stop
+            index, classes = index[left], None if classes is None else classes[left]
 
-    def _search_targets(self, hunt: Hunt) -> None:
-        index = hunt.standing(self.within)
-        if not len(index):
-            return
-        table = torch.zeros(len(hunt.x), 0, dtype=torch.long, device=hunt.x.device)
-        chosen = promising_targets(hunt, index, self.targets)
-        table = table.new_zeros(len(hunt.x), chosen.shape[1]).index_copy_(0, index, chosen)
-        for restart in range(self.restarts):
-            for rank in range(table.shape[1]):
-                self._from_random(hunt, goal_towards(table[:, rank], hunt), restart * table.shape[1] + rank)
-
-    def _from_random(self, hunt: Hunt, goal: Goal, number: int) -> None:
-        index = hunt.standing(self.within)
-        if not len(index):
-            return
+    def _climb(self, hunt: Hunt, index: Tensor, keys: Tensor, aims: Tensor | None) -> None:
+        """One climb of the examples `index`, away from their labels or towards the classes `aims`."""
+        if aims is None:
+            goal = goal_for("dlr" if self.loss == TARGETED else self.loss, hunt)
+        else:
+            goal = goal_towards(torch.zeros_like(hunt.y).index_copy_(0, index, aims), hunt)
         if self.start == "worst":
             climb(hunt, index, hunt.best[index], goal, self.steps, length=0.25)
-        else:
-            plan = FAR if self.start == "far" else SHRINKING if self.ball.norm == "l1" else ((1.0, 1.0),)
-            widest = self.ball if plan is SHRINKING else times_wider(self.ball, plan[0][0])
-            start = widest.sample(hunt.x[index], chance.fold(hunt.keys[index], number))
-            ascent_by_radii(hunt, index, start, goal, self.steps, plan)
+            return
+        plan = FAR if self.start == "far" else SHRINKING if self.ball.norm == "l1" else ((1.0, 1.0),)
+        widest = self.ball if plan is SHRINKING else times_wider(self.ball, plan[0][0])
+        ascent_by_radii(hunt, index, widest.sample(hunt.x[index], keys), goal, self.steps, plan)

@@ -24,6 +24,8 @@ class Chase(Hunt):
         distance: of the nearest verified error [B], infinite where there is none; `best` is that error.
     """
 
+    together = 1
+
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.distance = torch.full((len(self.x),), torch.inf, device=self.x.device, dtype=self.x.dtype)

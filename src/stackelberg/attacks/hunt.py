@@ -44,6 +44,9 @@ class Hunt:
         flat: where some input gradient was exactly zero in every coordinate [B].
     """
 
+    together = 64
+    """So many copies of standing examples are worth one call: fewer leave the processor waiting."""
+
     def __init__(
         self,
         oracle: Oracle,
@@ -139,6 +142,24 @@ class Hunt:
         known = fell | (value > self.value[index])
         self.value[index[known]] = value[known]
         self.best[index[known]] = points[known]
+
+    def copies(self, index: Int64[Tensor, " b"], count: int) -> "Hunt":
+        """A hunt of `count` copies of some standing examples as they are now, all of them `count` times over."""
+        many = index.repeat(count)
+        target = None if self.target is None else self.target[many]
+        wide = Hunt(self.oracle, self.ball, self.x[many], self.y[many], self.keys[many], target, self.stop)
+        wide.best, wide.value, wide.opening = self.best[many], self.value[many], self.opening[many]
+        wide.flat, wide._doubted = self.flat[many], self._doubted[many]
+        return wide
+
+    def take_over(self, wide: "Hunt", index: Int64[Tensor, " b"]) -> None:
+        """What the copies of some examples found: of each the copy that fell, else the one of the largest value."""
+        score = torch.where(wide.broken, torch.inf, wide.value).view(-1, len(index))
+        place = score.argmax(0) * len(index) + torch.arange(len(index), device=index.device)
+        self.best[index], self.value[index] = wide.best[place], wide.value[place]
+        self.broken[index] = wide.broken[place]
+        self.flat[index] = wide.flat.view_as(score).any(0)
+        self._doubted[index] = wide._doubted.view_as(score).amax(0)
 
     def settle(self) -> None:
         """Ask the user's own module about the best point of every standing example: the fast view rounds.

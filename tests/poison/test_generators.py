@@ -196,32 +196,6 @@ def test_the_mean_is_a_geometric_mean_of_weights(setting: Setting) -> None:
         DeepConfuse(average=1.0)
 
 
-def test_trajectories_grow_evenly(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From `steps` to `longest`; alike where both are one."""
-    plain = published(trials=2)(setting).network.state_dict()
-    alike = published(trials=2, longest=4)(setting).network.state_dict()
-    assert all(torch.equal(plain[name], value) for name, value in alike.items())
-
-    taken: list[int] = []
-    look = DeepConfuse._look_ahead
-
-    def counted(self: DeepConfuse, setting: Setting, *others: Any) -> torch.Tensor:
-        taken[-1] += 1
-        return look(self, setting, *others)
-
-    def beginning(self: DeepConfuse, *arguments: Any) -> Any:
-        taken.append(0)
-        return walk(self, *arguments)
-
-    walk = DeepConfuse._trajectory
-    monkeypatch.setattr(DeepConfuse, "_look_ahead", counted)
-    monkeypatch.setattr(DeepConfuse, "_trajectory", beginning)
-    published(trials=3, steps=2, longest=6)(setting)
-    assert taken == [2, 4, 6]
-    with pytest.raises(StackelbergError, match="longest must be at least steps, 4, got 3"):
-        published(longest=3)
-
-
 def test_the_follower_learns_from_the_poison_of_the_generator_before_the_trial(setting: Setting) -> None:
     """Plain gradient steps, made by hand on the recorded weights."""
     rules = published(trials=1)

@@ -51,8 +51,6 @@ class DeepConfuse:
             and the victim ends at chance.
         trials: trajectories of victims that train on the poison, with the look-ahead.
         steps: of each trajectory, a batch each.
-        longest: steps of the last trajectory, to which they grow evenly from those of the first; None for all alike.
-            A generator that confuses no victim for long learns most from the beginnings.
         batch_size: of both players.
         optimizer: of the imaginary victim, "adam" or "sgd" (plain; the paper's).
         rate: its step length, and
@@ -75,7 +73,6 @@ class DeepConfuse:
     warm: int = 6
     trials: int = 4
     steps: int = 60
-    longest: int | None = None
     batch_size: int = 64
     optimizer: str = "adam"
     rate: float = 3e-3
@@ -92,8 +89,6 @@ class DeepConfuse:
             raise StackelbergError(
                 f"trials, steps and batch_size must be at least 1, got {self.trials}, {self.steps}, {self.batch_size}"
             )
-        if self.longest is not None and self.longest < self.steps:
-            raise StackelbergError(f"longest must be at least steps, {self.steps}, got {self.longest}")
         if not 0 <= self.average < 1:
             raise StackelbergError(f"average must lie in [0, 1), got {self.average:g}; usual is 0 or 0.999")
         if self.optimizer not in OPTIMIZERS:
@@ -121,8 +116,7 @@ class DeepConfuse:
                 seed=setting.seed + 1 + trial,
             ).to(setting.device)
             told = copy.deepcopy(mean).eval() if trial >= self.warm else None
-            length = self._length(trial)
-            first = length // 3 if told is None else 0
+            first = self.steps // 3 if told is None else 0
             gained = 0.0
             generator.train()
             for step, (theta, batch) in enumerate(self._trajectory(setting, told, victim, trial, augment)):
@@ -131,13 +125,13 @@ class DeepConfuse:
                 if told is None:
                     loss = self._disguised(setting, generator, victim, theta, batch, augment)
                 else:
-                    other = self._batch(setting, trial, (step + max(1, length // 2)) % length)
+                    other = self._batch(setting, trial, (step + max(1, self.steps // 2)) % self.steps)
                     loss = self._look_ahead(setting, generator, victim, theta, batch, other, augment)
                 leader.zero_grad(set_to_none=True)
                 loss.backward()
                 leader.step()
                 follow(mean, generator, 1 - self.average)
-                gained += float(loss.detach()) / (length - first)
+                gained += float(loss.detach()) / (self.steps - first)
             self._kept(setting, generator, mean, leader, trial + 1)
             words = "of the disguise" if told is None else "after the look-ahead"
             setting.say(f"deepconfuse, trial {trial + 1} of {count}: mean loss {words} {gained:.3f}")
@@ -185,11 +179,6 @@ class DeepConfuse:
         restore_optimizer(leader, state.tensors)
         return int(state.plain["done"])
 
-    def _length(self, trial: int) -> int:
-        """Steps of a trajectory."""
-        grown, last = (self.longest or self.steps) - self.steps, self.warm + self.trials - 1
-        return self.steps + grown * trial // max(1, last)
-
     def _batch(self, setting: Setting, trial: int, step: int) -> Batch:
         """(x, y, keys) of one step, without replacement inside the step."""
         draw = np.random.default_rng([setting.seed, trial, step])
@@ -197,7 +186,7 @@ class DeepConfuse:
             draw.choice(len(setting.train), min(self.batch_size, len(setting.train)), replace=False)
         )
         x, y = setting.train.batch(index)
-        keys = chance.fold(chance.fold(index, setting.seed), trial * (self.longest or self.steps) + step)
+        keys = chance.fold(chance.fold(index, setting.seed), trial * self.steps + step)
         return x.to(setting.device), y.to(setting.device), keys.to(setting.device)
 
     def _trajectory(
@@ -213,7 +202,7 @@ class DeepConfuse:
             if self.optimizer == "adam"
             else torch.optim.SGD(parameters, lr=self.rate)
         )
-        for step in range(self._length(trial)):
+        for step in range(self.steps):
             batch = x, y, keys = self._batch(setting, trial, step)
             yield {name: value.detach().clone() for name, value in victim.named_parameters()}, batch
             with torch.no_grad():

@@ -25,6 +25,7 @@ class Chase(Hunt):
     """
 
     together = 1
+    """Copies keep no distance, so none are made."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)

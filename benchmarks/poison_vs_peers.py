@@ -36,20 +36,22 @@ from stackelberg.poison.availability import Moves
 from stackelberg.poison.surrogates import Surrogate
 from stackelberg.threat import Ball, clopper_pearson
 
-OURS = "stackelberg"
+OURS, PLAIN = "stackelberg", "stackelberg, no crops"
 CONTROLS = ("clean", "noise")
+CROPPING = ("em", "robust-em", "max-targeted")
+"""Methods of ours that look through crops and mirror images, as no victim here does, unless they are told not to."""
 VICTIMS: dict[str, tuple[int, int]] = {"small-cnn": (16, 12), "lenet5": (6, 12)}
 """The networks that learn from the poison: (width, epochs). The surrogate is the first kind."""
 LSP_BALL = Ball("l2", 6 / 255 * math.sqrt(3 * 32 * 32))
 """That of the published code: 6 grey levels in the mean square."""
 
 
-def ours(method: str, task: Task) -> Tensor:
+def ours(method: str, cropped: bool, task: Task) -> Tensor:
     """Our method, as bytes."""
     kind = task.surrogate
     learns: dict[str, Any] = {
         "network": kind.network, "network_width": kind.network_width, "epochs": kind.epochs,
-        "batch_size": kind.batch_size, "steps": kind.steps, "last_steps": kind.last_steps,
+        "batch_size": kind.batch_size, "steps": kind.steps, "last_steps": kind.last_steps, "cropped": cropped,
     }  # fmt: skip
     learns = {"lsp": {}, "gue": {}, "cuda": {"bounded": False}}.get(method, learns)
     if method == "robust-em":
@@ -93,7 +95,9 @@ def run(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     key["last_steps"] = surrogate.last_steps
     jobs: list[tuple[str, str, Callable[[Task], Tensor]]] = []
     for method in arguments.methods or dict.fromkeys(name for name, _ in PEERS):
-        jobs.append((method, OURS, partial(ours, method)))
+        jobs.append((method, OURS, partial(ours, method, True)))
+        if method in CROPPING:
+            jobs.append((method, PLAIN, partial(ours, method, False)))
         jobs += [
             (method, tool, partial(peer, arguments.peers))
             for (name, tool), peer in PEERS.items()
@@ -125,7 +129,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         "|---|---|---|" + "---|" * len(VICTIMS) + "---|---|",
     ]
     pairs = dict.fromkeys((row["method"], row["tool"]) for row in rows)
-    for method, tool in sorted(pairs, key=lambda pair: (pair[1] != "control", pair[0], pair[1] != OURS)):
+    for method, tool in sorted(pairs, key=lambda pair: (pair[1] != "control", pair[0], pair[1] not in (OURS, PLAIN))):
         some = [row for row in rows if (row["method"], row["tool"]) == (method, tool)]
         accuracy = []
         for victim in VICTIMS:
@@ -134,7 +138,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             accuracy.append(f"{100 * rate.value:.1f} % ({100 * rate.low:.1f} to {100 * rate.high:.1f})")
         cost = fmean(row.get("processor_seconds", 0.0) for row in some)
         base = [row["processor_seconds"] for row in rows if (row["method"], row["tool"]) == (method, OURS)]
-        ratio = f"{cost / fmean(base):.1f} times as fast" if base and tool != OURS else ""
+        ratio = f"{cost / fmean(base):.1f} times as fast" if base and tool not in (OURS, PLAIN) else ""
         seconds = f"{cost:.1f}" if cost else ""
         lines.append(f"| {method} | {tool} | {len(some)} | {' | '.join(accuracy)} | {seconds} | {ratio} |")
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """Every availability poison: same schema, inside the ball as bytes, repeatable; and each does what its name says."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.signal import correlate2d
 import stackelberg as sb
 from stackelberg import data, games, models
 from stackelberg.attacks import Oracle, untouched
-from stackelberg.data import Dataset
+from stackelberg.data import Augment, Dataset
 from stackelberg.errors import StackelbergError
 from stackelberg.poison import METHODS, Poisoned
 from stackelberg.poison.costless import CUDA, LSP
@@ -115,6 +116,27 @@ def test_the_friendly_follower_helps_inside_its_ball(digits: Dataset, reader: to
     with torch.no_grad():
         assert game.losses(reader, x, y, moved).mean() < 0.5 * cross_entropy(reader(x), y).mean()
     assert game.threat is None
+
+
+@pytest.mark.parametrize("method", ["em", "max-targeted"])
+def test_noise_without_crops_does_more_to_images_as_they_are(method: str, digits: Dataset) -> None:
+    coloured = replace(digits, x=digits.x.repeat(1, 3, 1, 1))
+    more: dict[str, Any] = {"epochs": 12, "batch_size": 16, "network_width": 8, "steps": 3, "last_steps": 10}
+    rule = sb.poison.poisoner(coloured, LINF, method, device="cpu", cropped=False, **more)
+    seen = sb.poison.poisoner(coloured, LINF, method, device="cpu", **{**more, "epochs": 1})
+    assert isinstance(rule, Pursuer)
+    assert isinstance(seen, Pursuer)
+    through = replace(rule, pursuit=seen.pursuit)  # the same network, asked as the default asks
+    wanted = objective(rule.aim, coloured.y, rule.shift, 10)
+    keys = torch.arange(len(coloured))
+    with torch.no_grad(), untouched(rule.network):
+        liked = {
+            name: (wanted(rule.network(x)).mean(), wanted(rule.network(Augment(4)(x, keys))).mean())
+            for name, x in (("plain", rule(coloured.x, coloured.y)), ("through", through(coloured.x, coloured.y)))
+            for x in [x.float() / 255]
+        }
+    assert liked["plain"][0] > liked["through"][0]
+    assert liked["plain"][1] < liked["through"][1]
 
 
 def setting(digits: Dataset, ball: Ball = LINF) -> Setting:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from stackelberg import data, poison
@@ -11,7 +12,10 @@ from stackelberg.exhibits.ledger import Ledger
 from stackelberg.exhibits.stage import JPEG, Stage
 from stackelberg.poison import Evaluation, Trial
 from stackelberg.poison.availability import moving
-from stackelberg.threat import Ball
+from stackelberg.threat import Ball, Rate, clopper_pearson
+from stackelberg.threat.rate import half_interval
+
+NEW, COUNTERS = "new", "counters"
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Unlearnable(Exhibit):
         others: the other methods, on the first victim.
         other_epochs: of the surrogates of the other methods.
         counters: the counter-measures.
+        seeds: of poisons and victims alike, the stage's first.
     """
 
     id = "X06"
@@ -41,7 +46,7 @@ class Unlearnable(Exhibit):
     source = "Liu, Wang and Gao 2024; X.-S. Gao 2024, slide 'Types of poison'; APBench 2023"
     claim = (
         "trained on GUE's poison at 8/255, three kinds of network are right on at most 20 % of clean test images, and"
-        " so is one trained on new images that the generator protected without optimising"
+        " so is one trained on new images that the generator protected without optimising, on average over the seeds"
     )
 
     radius: float = 8 / 255
@@ -58,83 +63,84 @@ class Unlearnable(Exhibit):
     others: tuple[str, ...] = ("em", "max-targeted", "lsp", "cuda")
     other_epochs: int = 6
     counters: tuple[str, ...] = ("crop-flip", "cutout", "mixup", "grayscale", "jpeg", "at:4/255")
+    seeds: int = 3
 
     def run(self, stage: Stage) -> Outcome:
-        whole, test = data.load("cifar10", "train"), data.load("cifar10", "test")
-        train = whole.take(self.n)
-        fresh = whole.take(range(self.n, min(self.n + self.new, len(whole))))
-        gue, first = self._gue(stage, train), self.victims[0]
-        moved = gue.poisoned(train)
-        plain = {
-            victim: self._evaluated(
-                stage,
-                f"gue-{victim}",
-                moved,
-                train,
-                test,
-                place,
-                controls=("clean", "noise") if not place else ("clean",),
-            )
-            for place, victim in enumerate(self.victims)
+        first = self.victims[0]
+        played = [self._played(stage, seed) for seed in range(stage.seed, stage.seed + self.seeds)]
+        found = {
+            name: Evaluation({}, tuple(trial for trials, _ in played for trial in trials[name].trials))
+            for name in played[0][0]
         }
-        protected, cost = moving(gue, fresh)
-        again = self._evaluated(stage, "new", protected, fresh, test, controls=("clean",))
-        rows = [row for victim, found in plain.items() for row in _rows(found, victim, "GUE's poison")]
-        rows += _rows(again, first, "new images that GUE's generator protected")
-        rows.append(Measured(name="GUE's generator: ms an image", value=1000 * cost.seconds / cost.n))
+        cost = {name: fmean(spent[name] for _, spent in played) for name in played[0][1]}
+        rows = [row for victim in self.victims for row in _rows(found[victim], victim, "GUE's poison")]
+        rows += _rows(found[NEW], first, "new images that GUE's generator protected")
+        rows.append(Measured(name="GUE's generator: ms an image", value=cost[NEW]))
         for method in self.others:
-            rows += self._other(stage, method, train, test)
-        against = self._evaluated(stage, "counters", moved, train, test, counters=self.counters, controls=())
-        undone = Evaluation({}, plain[first].trials + tuple(t for t in against.trials if _special(t)))
+            rows += _rows(found[method], first, method, _PUBLISHED.get(method))
+            rows.append(Measured(name=f"{method}: ms an image", value=cost[method]))
+        undone = Evaluation({}, found[first].trials + tuple(t for t in found[COUNTERS].trials if _special(t)))
         undone.plot(stage.out / "X06.png")
-        rows += [
-            Measured(name=f"GUE, {first}, {100 * t.share:.0f} % poisoned, counter-measure {t.counter}", rate=t.test)
-            for t in against.trials
-            if _special(t)
-        ]
-        accuracy = [found.accuracy("poisoned", victim) for victim, found in plain.items()]
-        accuracy.append(again.accuracy("poisoned", first))
+        for (_, share, _, counter), trials in _cells(found[COUNTERS]).items():
+            if _special(trials[0]):
+                name = f"GUE, {first}, {100 * share:.0f} % poisoned, counter-measure {counter}"
+                rows.append(Measured(name=name, rate=_pooled(trials)))
+        accuracy = [found[victim].accuracy("poisoned", victim) for victim in self.victims]
+        accuracy.append(found[NEW].accuracy("poisoned", first))
         return Outcome(
             measured=tuple(rows), holds=max(accuracy) <= 0.2, notes=self._notes(undone, first), pictures=("X06.png",)
         )
 
-    def _gue(self, stage: Stage, train: Dataset) -> poison.Generator:
-        """The generator, trained once."""
+    def _played(self, stage: Stage, seed: int) -> tuple[dict[str, Evaluation], dict[str, float]]:
+        """The trainings of one seed, its poisons included, and the ms an image that poisons cost, both by name."""
+        whole, test = data.load("cifar10", "train"), data.load("cifar10", "test")
+        train = whole.take(self.n)
+        fresh = whole.take(range(self.n, min(self.n + self.new, len(whole))))
+        gue = self._gue(stage, seed, train)
+        moved = gue.poisoned(train)
+
+        def evaluated(name: str, poisoned: Dataset, place: int = 0, **more: Any) -> Evaluation:
+            return self._evaluated(stage, seed, name, poisoned, fresh if name == NEW else train, test, place, **more)
+
+        found, cost = dict[str, Evaluation](), dict[str, float]()
+        for place, victim in enumerate(self.victims):
+            beside = ("clean", "noise") if not place else ("clean",)
+            found[victim] = evaluated(victim, moved, place, controls=beside)
+        protected, moves = moving(gue, fresh)
+        found[NEW], cost[NEW] = evaluated(NEW, protected, controls=("clean",)), 1000 * moves.seconds / moves.n
+        for method in self.others:
+            stage.say(f"X06: {method}")
+            learns: dict[str, Any] = {} if method in ("lsp", "cuda", "noise") else {"epochs": self.other_epochs}
+            ball = Ball("linf", self.radius)
+            made = poison.availability(train, ball, method, seed=seed, device=stage.device, **learns)
+            found[method], cost[method] = evaluated(method, made), 1000 * made.moves.seconds / made.moves.n
+        found[COUNTERS] = evaluated(COUNTERS, moved, counters=self.counters)
+        return found, cost
+
+    def _gue(self, stage: Stage, seed: int, train: Dataset) -> poison.Generator:
+        """The generator, trained once a seed."""
 
         def trained(path: Path) -> None:
-            stage.say("X06: a generator is trained")
+            stage.say(f"X06: a generator is trained, seed {seed}")
             rule = poison.poisoner(
-                train, Ball("linf", self.radius), "gue", seed=stage.seed, device=stage.device, width=self.width,
+                train, Ball("linf", self.radius), "gue", seed=seed, device=stage.device, width=self.width,
                 warm=self.warm, epochs=self.game, network=self.follower, network_width=self.follower_width,
             )  # fmt: skip
             assert isinstance(rule, poison.Generator)
             rule.save(path)
 
-        return poison.Generator.load(Ledger(stage, self).file("generator.safetensors", trained))
-
-    def _other(self, stage: Stage, method: str, train: Dataset, test: Dataset) -> list[Measured]:
-        """Accuracy and cost of another method, on the first victim."""
-        learns: dict[str, Any] = {} if method in ("lsp", "cuda", "noise") else {"epochs": self.other_epochs}
-        stage.say(f"X06: {method}")
-        ball = Ball("linf", self.radius)
-        made = poison.availability(train, ball, method, seed=stage.seed, device=stage.device, **learns)
-        found = self._evaluated(stage, method, made, train, test, controls=())
-        name = f"{self.victims[0]} trained on {method}: right on clean test images"
-        return [
-            Measured(name=name, published=_PUBLISHED.get(method), rate=found.trials[0].test),
-            Measured(name=f"{method}: ms an image", value=1000 * made.moves.seconds / made.moves.n),
-        ]
+        return poison.Generator.load(Ledger(stage, self).file(f"generator-{seed}.safetensors", trained))
 
     def _evaluated(
-        self, stage: Stage, name: str, poisoned: Dataset, train: Dataset, test: Dataset, place: int = 0,
-        counters: tuple[str, ...] = (), controls: tuple[str, ...] = ("clean", "noise"),
+        self, stage: Stage, seed: int, name: str, poisoned: Dataset, train: Dataset, test: Dataset, place: int,
+        counters: tuple[str, ...] = (), controls: tuple[str, ...] = (),
     ) -> Evaluation:  # fmt: skip
         """The trainings of one victim, each kept when it is done."""
-        stage.say(f"X06: {self.victims[place]} trained on {name}")
+        stage.say(f"X06: {self.victims[place]} trained on {name}, seed {seed}")
         return poison.evaluate(
             poisoned, train, test, models=self.victims[place : place + 1], counters=counters,
-            shares=(0.1, 0.5, 0.9, 1.0) if counters else (1.0,), seeds=(stage.seed,), width=self.widths[place],
-            epochs=self.epochs[place], steps=2, controls=controls, out=Ledger(stage, self).folder / name,
+            shares=(0.1, 0.5, 0.9, 1.0) if counters else (1.0,), seeds=(seed,), width=self.widths[place],
+            epochs=self.epochs[place], steps=2, controls=controls, out=Ledger(stage, self).folder / f"{name}-{seed}",
             device=stage.device, batch_size=64, precision="float32", augment=-1, check_steps=1,
         )  # fmt: skip
 
@@ -143,7 +149,9 @@ class Unlearnable(Exhibit):
         said = ", ".join(f"{name} {100 * share:.0f} %" for name, share in won.items())
         return (
             f"the first {self.n} training images and all test images; networks of widths {self.widths}, the last of"
-            f" {self.epochs} epochs, one seed, no augmentation but where a row says so",
+            f" {self.epochs} epochs, no augmentation but where a row says so",
+            f"means of {self.seeds} seeds, each with poisons and networks of its own; n counts the test images of all"
+            " seeds, so the brackets say nothing of other seeds: for those there is the t interval",
             f"the generator is told the label; {self.warm} epochs of friendly play, then {self.game} of the game",
             f"share of the lost accuracy that a counter-measure wins back: {said or 'nothing was lost'}",
             JPEG,
@@ -158,11 +166,28 @@ def _special(trial: Trial) -> bool:
     return trial.counter != "none" or trial.share < 1
 
 
-def _rows(found: Evaluation, victim: str, name: str) -> list[Measured]:
-    """Clean, random noise and poisoned, one victim."""
-    words = {"clean": "clean images", "noise": "random noise", "poisoned": name}
-    return [
-        Measured(name=f"{victim} trained on {words[t.data]}: right on clean test images", rate=t.test)
-        for t in found.trials
-        if t.model == victim and t.counter == "none" and t.share in (0.0, 1.0)
-    ]
+def _cells(found: Evaluation) -> dict[tuple[str, float, str, str], list[Trial]]:
+    """The trainings that differ by their seed alone."""
+    cells: dict[tuple[str, float, str, str], list[Trial]] = {}
+    for trial in found.trials:
+        cells.setdefault(trial.cell, []).append(trial)
+    return cells
+
+
+def _pooled(trials: list[Trial]) -> Rate:
+    """The share of all their test images."""
+    return clopper_pearson(sum(trial.test.hits for trial in trials), sum(trial.test.n for trial in trials))
+
+
+def _rows(found: Evaluation, victim: str, name: str, published: str | None = None) -> list[Measured]:
+    """Clean, random noise and poisoned, one victim; with several seeds how far these lie apart on the poison."""
+    words, rows = {"clean": "clean images", "noise": "random noise", "poisoned": name}, list[Measured]()
+    for (kind, share, model, counter), trials in _cells(found).items():
+        if model != victim or counter != "none" or share not in (0.0, 1.0):
+            continue
+        row = f"{victim} trained on {words[kind]}: right on clean test images"
+        rows.append(Measured(name=row, published=published if kind == "poisoned" else None, rate=_pooled(trials)))
+        if kind == "poisoned" and len(trials) > 1:
+            spread = half_interval([trial.test.value for trial in trials])
+            rows.append(Measured(name=f"{row}, half the 95 % t interval over seeds", value=spread))
+    return rows

@@ -53,6 +53,9 @@ class Surrogate:
         batch_size: of its training.
         steps: of the pursuit, in training.
         last_steps: of the pursuit, when the poison is made.
+        cropped: whether the noise of colour images is found through crops and mirror images, so that it holds for
+            learners who take such, and for networks of other kinds; without it the noise does more to one of the
+            surrogate's kind that takes images as they are.
     """
 
     network: str = "small-cnn"
@@ -61,6 +64,7 @@ class Surrogate:
     batch_size: int = 64
     steps: int = 5
     last_steps: int = 20
+    cropped: bool = True
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch_size, self.steps, self.last_steps) < 1:
@@ -80,13 +84,13 @@ class Surrogate:
             game, network, train, self.epochs, seed=setting.seed, device=setting.device.type, progress=False, **more
         ).model
 
+    def augment(self, setting: Setting) -> Augment | None:
+        """What the learner is expected to do to the images."""
+        return Augment(4) if self.cropped and setting.colour else None
+
     def poisoner(self, network: nn.Module, setting: Setting, pursuit: Pursuit, aim: Aim, shift: int = 1) -> Pursuer:
         """The rule that pursues against the surrogate."""
         return Pursuer(setting.ball, len(setting.train.classes), setting.seed, network, pursuit, aim, shift)
-
-
-def _augment(setting: Setting) -> Augment | None:
-    return Augment(4) if setting.colour else None
 
 
 @dataclass(frozen=True)
@@ -97,9 +101,9 @@ class ErrorMinimizing(Surrogate):
     """
 
     def __call__(self, setting: Setting) -> Pursuer:
-        pursuit = Pursuit(setting.ball, self.steps, _augment(setting))
+        pursuit = Pursuit(setting.ball, self.steps, self.augment(setting))
         network = self.trained(Friendly(pursuit), setting)
-        return self.poisoner(network, setting, Pursuit(setting.ball, self.last_steps, _augment(setting)), "own")
+        return self.poisoner(network, setting, Pursuit(setting.ball, self.last_steps, self.augment(setting)), "own")
 
 
 @dataclass(frozen=True)
@@ -117,9 +121,9 @@ class RobustErrorMinimizing(Surrogate):
     def __call__(self, setting: Setting) -> Pursuer:
         radius = setting.ball.radius / 2 if self.rival_radius is None else self.rival_radius
         rival = setting.ball.with_radius(int(radius) if setting.ball.norm == "l0" else radius)
-        pursuit = Pursuit(setting.ball, self.steps, _augment(setting), rival, self.rival_steps)
+        pursuit = Pursuit(setting.ball, self.steps, self.augment(setting), rival, self.rival_steps)
         network = self.trained(Friendly(pursuit), setting)
-        last = Pursuit(setting.ball, self.last_steps, _augment(setting), rival, self.rival_steps)
+        last = Pursuit(setting.ball, self.last_steps, self.augment(setting), rival, self.rival_steps)
         return self.poisoner(network, setting, last, "own")
 
 
@@ -143,7 +147,7 @@ class ErrorMaximizing(Surrogate):
         if self.targeted and self.shift % classes == 0:
             raise StackelbergError(f"shift must not be a multiple of the {classes} classes, got {self.shift}; pass 1")
         network = self.trained(Standard(), setting)
-        pursuit = Pursuit(setting.ball, self.last_steps, _augment(setting))
+        pursuit = Pursuit(setting.ball, self.last_steps, self.augment(setting))
         return self.poisoner(network, setting, pursuit, "other" if self.targeted else "away", self.shift)
 
 
@@ -163,5 +167,5 @@ class Hypocritical(Surrogate):
         radius = setting.ball.radius / 4 if self.surrogate_radius is None else self.surrogate_radius
         ball = setting.ball.with_radius(max(1, int(radius)) if setting.ball.norm == "l0" else radius)
         network = self.trained(Adversarial(ball, steps=self.steps), setting)
-        pursuit = Pursuit(setting.ball, self.last_steps, _augment(setting))
+        pursuit = Pursuit(setting.ball, self.last_steps, self.augment(setting))
         return self.poisoner(network, setting, pursuit, "own")

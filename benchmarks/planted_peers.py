@@ -2,16 +2,25 @@
 
 None is a dependency, and each runs by its own code, untouched; what is added here hands things over.
 
-- ART 1.20.1 (adversarial-robustness-toolbox, on PYTHONPATH): its detectors, its label-consistent backdoor, and its
-  bullseye, feature-collision and gradient-matching attacks.
+- ART 1.20.1 (adversarial-robustness-toolbox, on PYTHONPATH): its detectors, its label-consistent backdoor, its feature
+  collision and gradient matching. Its bullseye does not run for a new head on known features (it cuts the gradient).
+- ucsb-seclab/BullseyePoison (a checkout, at 65af294): the authors' bullseye. Of its file the functions are taken that
+  make the poison; its assertion that the ball is 0.1 is left out.
 - hong-xian/backdoor-attack (a checkout): the authors' script of the clean-label trigger. It is one file that begins to
-  train when it is imported, on a CUDA device, so its functions are taken out of it one by one, its `.cuda()` is made to
-  do nothing, and the lines between them are followed here. It comes with no F_1, so both tools ask the same one.
+  train when it is imported, on a CUDA device, so its functions are taken out of it, its `.cuda()` is made to do
+  nothing, and the lines between them are followed here. It comes with no F_1, so both tools ask the same one.
 """
 
 import ast
 import copy
+import io
+import os
+import sys
+import tempfile
+import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -92,37 +101,90 @@ DETECTORS: dict[str, Callable[[nn.Module, Dataset, float], Tensor]] = {
 }
 
 
-def aimed_by_art(
-    method: str, model: nn.Module, x: Tensor, y: Tensor, image: Tensor, wish: int, budget: float, steps: int
-) -> Tensor:
-    """Poisoned images for the base images x, all of class `wish`, in the ball of `budget` (but feature collision's)."""
-    from art.attacks.poisoning import (  # pyright: ignore[reportMissingImports]
-        BullseyePolytopeAttackPyTorch,
-        FeatureCollisionAttack,
-        GradientMatchingAttack,
-    )
+@dataclass(frozen=True)
+class Asked:
+    """One aimed poison that is wanted.
 
-    classes = head_of(model).out_features
-    halves = of_art(_halves(model), tuple(x.shape[1:]), classes)
-    base, target = x.numpy(), image.numpy()
-    if method == "bullseye":
-        attack = BullseyePolytopeAttackPyTorch(
-            halves, target, feature_layer=0, max_iter=steps, epsilon=budget, endtoend=False, verbose=False
-        )
-        return torch.from_numpy(np.array(attack.poison(base, np.eye(classes)[y.numpy()])[0])).float()
-    if method == "feature-collision":
-        moved = [
-            FeatureCollisionAttack(halves, target, feature_layer=0, max_iter=steps, verbose=False).poison(one[None])[0]
-            for one in base
-        ]
-        return torch.from_numpy(np.concatenate(moved)).float()
+    Attributes:
+        model: whose features are known.
+        x: base images, all of the class that is wished, [P, C, H, W].
+        y: that class, [P].
+        image: the target, [1, C, H, W].
+        budget: of the ball, linf.
+        steps: of the descent.
+    """
+
+    model: nn.Module
+    x: Tensor
+    y: Tensor
+    image: Tensor
+    budget: float
+    steps: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an image."""
+        return tuple(self.x.shape[1:])
+
+
+def collided_by_art(asked: Asked) -> Tensor:
+    """ART's feature collision, image by image; it knows no ball but a price of similarity."""
+    from art.attacks.poisoning import FeatureCollisionAttack  # pyright: ignore[reportMissingImports]
+
+    halves = of_art(_halves(asked.model), asked.shape, head_of(asked.model).out_features)
+    target, moved = asked.image.numpy(), []
+    for one in asked.x.numpy():
+        attack = FeatureCollisionAttack(halves, target, feature_layer=0, max_iter=asked.steps, verbose=False)
+        moved.append(attack.poison(one[None])[0])
+    return torch.from_numpy(np.concatenate(moved)).float()
+
+
+def matched_by_art(asked: Asked) -> Tensor:
+    """ART's gradient matching, all base images poisoned, its schedule on so many steps."""
+    from art.attacks.poisoning import GradientMatchingAttack  # pyright: ignore[reportMissingImports]
+
+    steps = asked.steps
     attack = GradientMatchingAttack(
-        of_art(model, tuple(x.shape[1:]), classes), 1.0, epsilon=budget, max_trials=1, max_epochs=steps,
+        of_art(asked.model, asked.shape, head_of(asked.model).out_features), 1.0, epsilon=asked.budget, max_trials=1,
+        max_epochs=steps, verbose=0,
         learning_rate_schedule=([1e-1, 1e-2, 1e-3, 1e-4], [int(steps * part) for part in (0.4, 0.6, 0.8, 0.88)]),
-        verbose=0,
     )  # fmt: skip
-    # every base image is one of the wished class, and all are poisoned
-    return torch.from_numpy(np.array(attack.poison(target, np.array([wish]), base, y.numpy())[0])).float()
+    moved, _ = attack.poison(asked.image.numpy(), asked.y[:1].numpy(), asked.x.numpy(), asked.y.numpy())
+    return torch.from_numpy(np.array(moved)).float()
+
+
+def bullseye_by_authors(folder: Path, asked: Asked) -> Tensor:
+    """The authors' `make_convex_polytope_poisons` in mode "mean", steps of 0.04 as they set it."""
+    names: dict[str, Any] = {
+        "torch": torch, "np": np, "nn": nn, "time": time, "sys": sys, "os": os,
+        "get_poison_tuples": lambda batch, label: [(one.detach(), label) for one in batch.poison.data],
+    }  # fmt: skip
+    taken = ("PoisonBatch", "proj_onto_simplex", "least_squares_simplex", "loss_from_center", "get_CP_loss")
+    _take(folder / "trainer.py", (*taken, "make_convex_polytope_poisons"), names)
+    names["least_squares_simplex"].__defaults__ = (1e-6, False, "cpu")
+    net, base = _Asking(asked.model), list(asked.x)
+    with tempfile.TemporaryDirectory() as scratch, redirect_stdout(io.StringIO()):
+        made = names["make_convex_polytope_poisons"](
+            [net], net, base, asked.image, "cpu", lr=0.04, iterations=asked.steps, epsilon=asked.budget,
+            mean=torch.zeros(1, 3, 1, 1), std=torch.ones(1, 3, 1, 1), chk_path=scratch, poison_init=base, mode="mean",
+        )  # fmt: skip
+    return torch.stack([one for one, _ in made])
+
+
+class _Asking(_Below):
+    """Features, asked as the authors ask their networks."""
+
+    def forward(self, x: Tensor, penu: bool = True) -> Tensor:
+        return super().forward(x)
+
+
+def _take(path: Path, names: tuple[str, ...], into: dict[str, Any]) -> None:
+    """Define these functions and classes of a script, and nothing else of it; its assertions are left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    kept: list[ast.stmt] = [
+        node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name in names
+    ]
+    exec(compile(ast.Module(kept, []), str(path), "exec", optimize=1), into)
 
 
 def consistent_by_art(
@@ -165,10 +227,6 @@ class Script:
     def __init__(
         self, folder: Path, surrogate: nn.Module, train: Dataset, ball: Ball, images: int, epochs: int, inner: int
     ) -> None:
-        tree = ast.parse((folder / "backdoor_attack_method.py").read_text(encoding="utf-8"))
-        kept: list[ast.stmt] = [
-            node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name in self.TAKEN
-        ]
         outside = torch.ones(1, 3, 32, 32)
         outside[:, :, :16, :16] = 0
         self.outside = outside
@@ -176,7 +234,7 @@ class Script:
             "torch": torch, "np": np, "nn": nn, "F": F, "bud": ball.radius, "netbg": surrogate.eval(),
             "criterion": nn.CrossEntropyLoss(), "transforms": _transforms(),
         }  # fmt: skip
-        exec(compile(ast.Module(kept, []), "backdoor_attack_method.py", "exec"), self.names)
+        _take(folder / "backdoor_attack_method.py", self.TAKEN, self.names)
         self.budget, self.surrogate = ball.radius, surrogate
         with patch.object(Tensor, "cuda", _stay), patch.object(nn.Module, "cuda", _stay), untouched(surrogate):
             self._train(train, images, epochs, inner)

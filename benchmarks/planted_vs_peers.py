@@ -1,7 +1,7 @@
 """Are backdoors, aimed poison and their detectors as strong as public ones on the same images and networks?  As fast?
 
-What the peers need to run is said in `planted_peers`; ART must be importable, and the clean-label peer is left out
-without the authors' checkout. All parts are on CIFAR-10 with small networks; rows are written as they come, and one
+What the peers need to run is said in `planted_peers`; ART must be importable, and a checkout that is not there is left
+out. All parts are on CIFAR-10 with small networks; rows are written as they come, and one
 that is there already is not made again.
 
 - detect: a network trained on images with a BadNets patch, and one trained on clean images, are looked at by both.
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from stackelberg.poison.learner import accuracy, learn, logits
 from stackelberg.poison.trigger import patch
 from stackelberg.threat import Ball, clopper_pearson
 
-OURS, ART, SCRIPT = "stackelberg", "ART", "backdoor-attack"
+OURS, ART, SCRIPT, BULLSEYE = "stackelberg", "ART", "backdoor-attack", "BullseyePoison"
 BALL, STEPS, TARGET = Ball("linf", 16 / 255), 20, 0
 NETWORK = ("resnet18", 8, 12)
 """Victims, and F_1 of other weights: (name, width, epochs)."""
@@ -183,7 +184,8 @@ def aimed(setting: Setting) -> Jobs:
     tune = load("cifar10", "train").take(slice(len(setting.train), len(setting.train) + 500))
     kept: dict[str, Any] = {}
 
-    def shots(method: str, tool: str) -> Row:
+    def shots(method: str, poisons: Callable[[peers.Asked], Tensor] | None) -> Row:
+        """Over all pairs; by our own method where there is no other."""
         if not kept:
             kept["model"] = learn(setting.train, "small-cnn", 8, 10, setting.seed)
             kept["pairs"] = _pairs(kept["model"], poison.new_head(kept["model"], tune), setting)
@@ -191,15 +193,16 @@ def aimed(setting: Setting) -> Jobs:
         for turn, (image, wish) in enumerate(kept["pairs"]):
             began = time.process_time()
             made = poison.targeted(
-                tune, model, image, wish, BALL, method, rate=0.05, steps=AIMED_STEPS if tool == OURS else 1, seed=turn
-            )
+                tune, model, image, wish, BALL, method, rate=0.05, steps=AIMED_STEPS if poisons is None else 1,
+                seed=turn,
+            )  # fmt: skip
             data = made.data
-            if tool != OURS:
+            if poisons is not None:  # the same base images
                 x, y = tune.batch(made.index)
-                began = time.process_time()
                 np.random.seed(turn)
                 torch.manual_seed(turn)
-                moved = peers.aimed_by_art(method, model, x, y, image, wish, BALL.radius, AIMED_STEPS)
+                began = time.process_time()
+                moved = poisons(peers.Asked(model, x, y, image, BALL.radius, AIMED_STEPS))
                 pixels = tune.x.clone()
                 pixels[made.index] = (moved * 255).round().clamp(0, 255).to(torch.uint8)
                 data = replace(tune, x=pixels)
@@ -209,12 +212,18 @@ def aimed(setting: Setting) -> Jobs:
             hits += made.hit(poison.new_head(model, data))
         return {"success": [hits, len(kept["pairs"])], "outside": out, "processor_seconds": spent}
 
+    public: dict[str, tuple[str, Callable[[peers.Asked], Tensor]]] = {
+        "gradient-matching": (ART, peers.matched_by_art),
+        "feature-collision": (ART, peers.collided_by_art),
+    }
+    if setting.folder is not None and (setting.folder / BULLSEYE).is_dir():
+        public["bullseye"] = BULLSEYE, partial(peers.bullseye_by_authors, setting.folder / BULLSEYE)
     for method in poison.TARGETED:
-        for tool in (OURS, ART):
-            yield (
-                {"part": "aimed", "method": method, "tool": tool},
-                lambda method=method, tool=tool: shots(method, tool),
-            )
+        named = {"part": "aimed", "method": method}
+        yield named | {"tool": OURS}, partial(shots, method, None)
+        if method in public:
+            tool, poisons = public[method]
+            yield named | {"tool": tool}, partial(shots, method, poisons)
 
 
 def _pairs(model: nn.Module, control: nn.Module, setting: Setting) -> list[tuple[Tensor, int]]:

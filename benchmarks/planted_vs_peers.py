@@ -91,7 +91,9 @@ def detect(setting: Setting) -> Jobs:
     found: dict[str, nn.Module] = {}
 
     def flagged(kind: str, tool: str, data: Dataset, name: str) -> Row:
-        model = found.setdefault(name, setting.victim(data))
+        if name not in found:
+            found[name] = setting.victim(data)
+        model = found[name]
         share = DETECT_RATE * 10 / (1 + DETECT_RATE * 10)
         ours = {
             "activation clustering": lambda: poison.activation_clustering(model, data).flagged,
@@ -103,9 +105,11 @@ def detect(setting: Setting) -> Jobs:
         bad = torch.zeros_like(flags)
         if data is made.data:
             bad[made.index] = True
+        learnt = poison.attack_success(model, setting.test, made.trigger)
         return {
             "of_poison": [int(flags[bad].sum()), int(bad.sum())],
             "of_rest": [int(flags[~bad].sum()), int((~bad).sum())],
+            "trigger_learnt": [learnt.hits, learnt.n],
             "processor_seconds": seconds,
         }
 
@@ -126,14 +130,16 @@ def backdoor(setting: Setting) -> Jobs:
     others = setting.test.take((setting.test.y != TARGET).nonzero()[:1000, 0])
     kept: dict[str, nn.Module] = {}
 
-    def surrogate() -> nn.Module:
-        return kept["F_1"] if "F_1" in kept else kept.setdefault("F_1", setting.surrogate())
+    def once(name: str, train_it: Callable[[], nn.Module]) -> nn.Module:
+        if name not in kept:
+            kept[name] = train_it()
+        return kept[name]
 
     def judged(moved: Tensor, where: Tensor, triggered: Tensor, seconds: float) -> Row:
         """Poisoned images and triggered test images, rounded and kept in [0, 1] for both tools."""
         pixels = train.x.clone()
         pixels[where] = (moved * 255).round().clamp(0, 255).to(torch.uint8)
-        control = kept["control"] if "control" in kept else kept.setdefault("control", setting.victim(train))
+        control = once("control", lambda: setting.victim(train))
         victim, seen = setting.victim(replace(train, x=pixels)), triggered.clamp(0, 1)
         hits = [int((logits(net, seen).argmax(1) == TARGET).sum()) for net in (victim, control)]
         right = accuracy(victim, setting.test)
@@ -143,7 +149,7 @@ def backdoor(setting: Setting) -> Jobs:
         }  # fmt: skip
 
     def consistent(tool: str) -> Row:
-        f_1, began = surrogate(), time.process_time()
+        f_1, began = once("F_1", setting.surrogate), time.process_time()
         if tool == OURS:
             made = poison.backdoor(
                 train, BALL, "label-consistent", target=TARGET, rate=setting.rate, surrogate=f_1, seed=setting.seed
@@ -159,7 +165,7 @@ def backdoor(setting: Setting) -> Jobs:
         return judged(moved, where, stamp(others.batch(slice(None))[0]), seconds)
 
     def two_part(tool: str) -> Row:
-        f_1, began = surrogate(), time.process_time()
+        f_1, began = once("F_1", setting.surrogate), time.process_time()
         if tool == OURS:
             trigger: Callable[[Tensor, Tensor], Tensor] = poison.two_part(
                 train, BALL, TARGET, f_1, images=F2_IMAGES, epochs=F2_EPOCHS, inner=F2_INNER, seed=setting.seed
@@ -172,11 +178,15 @@ def backdoor(setting: Setting) -> Jobs:
         seconds = time.process_time() - began
         return judged(moved, chosen, triggered, seconds)
 
-    for tool in (OURS, ART):
-        yield {"part": "backdoor", "method": "label-consistent", "tool": tool}, lambda tool=tool: consistent(tool)
-    for tool in (OURS, SCRIPT):
-        if tool == OURS or (setting.folder is not None and (setting.folder / SCRIPT).is_dir()):
-            yield {"part": "backdoor", "method": "clean-label", "tool": tool}, lambda tool=tool: two_part(tool)
+    jobs = [
+        ("label-consistent", OURS, consistent),
+        ("label-consistent", ART, consistent),
+        ("clean-label", OURS, two_part),
+    ]
+    if setting.folder is not None and (setting.folder / SCRIPT).is_dir():
+        jobs.append(("clean-label", SCRIPT, two_part))
+    for method, tool, make in jobs:
+        yield {"part": "backdoor", "method": method, "tool": tool}, partial(make, tool)
 
 
 def aimed(setting: Setting) -> Jobs:

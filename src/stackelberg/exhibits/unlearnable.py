@@ -74,7 +74,7 @@ class Unlearnable(Exhibit):
         }
         cost = {name: fmean(spent[name] for _, spent in played) for name in played[0][1]}
         rows = [row for victim in self.victims for row in _rows(found[victim], victim, "GUE's poison")]
-        rows += _rows(found[NEW], first, "new images that GUE's generator protected")
+        rows += _rows(found[NEW], first, "new images that GUE's generator protected", clean="the new images, clean")
         rows.append(Measured(name="GUE's generator: ms an image", value=cost[NEW]))
         for method in self.others:
             rows += _rows(found[method], first, method, _PUBLISHED.get(method))
@@ -146,7 +146,7 @@ class Unlearnable(Exhibit):
 
     def _notes(self, undone: Evaluation, victim: str) -> tuple[str, ...]:
         won = undone.undone().get(victim, {})
-        said = ", ".join(f"{name} {100 * share:.0f} %" for name, share in won.items())
+        said = ", ".join(f"{name} {round(100 * share)} %" for name, share in won.items())
         return (
             f"the first {self.n} training images and all test images; networks of widths {self.widths}, the last of"
             f" {self.epochs} epochs, no augmentation but where a row says so",
@@ -179,9 +179,11 @@ def _pooled(trials: list[Trial]) -> Rate:
     return clopper_pearson(sum(trial.test.hits for trial in trials), sum(trial.test.n for trial in trials))
 
 
-def _rows(found: Evaluation, victim: str, name: str, published: str | None = None) -> list[Measured]:
+def _rows(
+    found: Evaluation, victim: str, name: str, published: str | None = None, clean: str = "clean images"
+) -> list[Measured]:
     """Clean, random noise and poisoned, one victim; with several seeds how far these lie apart on the poison."""
-    words, rows = {"clean": "clean images", "noise": "random noise", "poisoned": name}, list[Measured]()
+    words, rows = {"clean": clean, "noise": "random noise", "poisoned": name}, list[Measured]()
     for (kind, share, model, counter), trials in _cells(found).items():
         if model != victim or counter != "none" or share not in (0.0, 1.0):
             continue

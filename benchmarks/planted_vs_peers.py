@@ -1,12 +1,11 @@
 """Are backdoors, aimed poison and their detectors as strong as public ones on the same images and networks?  As fast?
 
 What the peers need to run is said in `planted_peers`; ART must be importable, and a checkout that is not there is left
-out. All parts are on CIFAR-10 with small networks; rows are written as they come, and one
-that is there already is not made again.
+out. Rows are written as they come, and one that is there already is not made again.
 
-- detect: a network trained on images with a BadNets patch, and one trained on clean images, are looked at by both.
-- backdoor: the same images of the target class are poisoned at 16/255 with their labels kept, by both tools with the
-  same surrogate and steps; the same victim learns from either, and success is counted on other classes' test images.
+- detect: a network trained on MNIST with a BadNets patch, and one trained on clean images, are looked at by both.
+- backdoor: the same CIFAR-10 images of the target class are poisoned at 16/255, labels kept, by both tools with one
+  surrogate and as many steps; the same victim learns from either, and success is counted on other classes' test images.
 - aimed: known features get a new head on data of which a twentieth is poisoned, for pairs of a test image and a class.
 
     PYTHONPATH=art python benchmarks/planted_vs_peers.py --peers checkouts [--parts detect backdoor aimed] [--seed 1]
@@ -42,6 +41,8 @@ NETWORK = ("resnet18", 8, 12)
 """Victims, and F_1 of other weights: (name, width, epochs)."""
 F2_IMAGES, F2_EPOCHS, F2_INNER = 1000, 8, 10
 """Of the clean-label trigger's second net, for both tools."""
+INSET = 4
+"""Of a patch from the edges: the victims crop by as much."""
 DETECT_RATE = 0.02
 """Poisoned share where poison is to be found; ten times as much of the target class."""
 AIMED_STEPS, PAIRS = 100, 30
@@ -86,13 +87,14 @@ Jobs = Iterator[tuple[Row, Callable[[], Row]]]
 
 
 def detect(setting: Setting) -> Jobs:
-    """Each detector of both tools, on poisoned and on clean data."""
-    made = poison.backdoor(setting.train, method="badnets", target=TARGET, rate=DETECT_RATE, inset=4, seed=setting.seed)
+    """Each detector of both tools, on poisoned and on clean digits, whose patch a small network soon learns."""
+    train, test = load("mnist", "train").take(len(setting.train)), load("mnist", "test")
+    made = poison.backdoor(train, method="badnets", target=TARGET, rate=DETECT_RATE, seed=setting.seed)
     found: dict[str, nn.Module] = {}
 
     def flagged(kind: str, tool: str, data: Dataset, name: str) -> Row:
         if name not in found:
-            found[name] = setting.victim(data)
+            found[name] = learn(data, "small-cnn", 16, 5, setting.seed)
         model = found[name]
         share = DETECT_RATE * 10 / (1 + DETECT_RATE * 10)
         ours = {
@@ -105,7 +107,7 @@ def detect(setting: Setting) -> Jobs:
         bad = torch.zeros_like(flags)
         if data is made.data:
             bad[made.index] = True
-        learnt = poison.attack_success(model, setting.test, made.trigger)
+        learnt = poison.attack_success(model, test, made.trigger)
         return {
             "of_poison": [int(flags[bad].sum()), int(bad.sum())],
             "of_rest": [int(flags[~bad].sum()), int((~bad).sum())],
@@ -113,7 +115,7 @@ def detect(setting: Setting) -> Jobs:
             "processor_seconds": seconds,
         }
 
-    for name, data in (("badnets", made.data), ("clean", setting.train)):
+    for name, data in (("badnets", made.data), ("clean", train)):
         for kind in peers.DETECTORS:
             for tool in (OURS, ART):
                 yield (
@@ -126,7 +128,7 @@ def backdoor(setting: Setting) -> Jobs:
     """The two poisons with true labels: each tool's images, the same victim."""
     chosen, train = setting.chosen(), setting.train
     x, y = train.batch(chosen)
-    stamp = patch(train.shape, TARGET, len(train.classes), 3, corners=4, inset=1)
+    stamp = patch(train.shape, TARGET, len(train.classes), 3, corners=4, inset=INSET)
     others = setting.test.take((setting.test.y != TARGET).nonzero()[:1000, 0])
     kept: dict[str, nn.Module] = {}
 
@@ -152,7 +154,14 @@ def backdoor(setting: Setting) -> Jobs:
         f_1, began = once("F_1", setting.surrogate), time.process_time()
         if tool == OURS:
             made = poison.backdoor(
-                train, BALL, "label-consistent", target=TARGET, rate=setting.rate, surrogate=f_1, seed=setting.seed
+                train,
+                BALL,
+                "label-consistent",
+                target=TARGET,
+                rate=setting.rate,
+                surrogate=f_1,
+                inset=INSET,
+                seed=setting.seed,
             )
             moved, where = made.data.batch(made.index)[0], made.index
         else:

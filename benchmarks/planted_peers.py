@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from stackelberg.attacks import untouched
 from stackelberg.data import Dataset
-from stackelberg.poison.learner import head_of
+from stackelberg.poison.learner import features, head_of
 from stackelberg.threat import Ball
 
 BOX = (0.0, 1.0)
@@ -57,13 +57,7 @@ class _Below(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        seen: list[Tensor] = []
-        hook = head_of(self.model).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        try:
-            self.model(x)
-        finally:
-            hook.remove()
-        return seen[-1].flatten(1)
+        return features(self.model, x)
 
 
 def _halves(model: nn.Module) -> nn.Sequential:

@@ -12,7 +12,8 @@ from stackelberg.exhibits.ledger import Ledger
 from stackelberg.exhibits.stage import JPEG, Stage
 from stackelberg.poison import Evaluation, Trial
 from stackelberg.poison.availability import moving
-from stackelberg.threat import Ball, Rate, clopper_pearson
+from stackelberg.poison.trials import pooled
+from stackelberg.threat import Ball
 from stackelberg.threat.rate import half_interval
 
 NEW, COUNTERS = "new", "counters"
@@ -81,10 +82,10 @@ class Unlearnable(Exhibit):
             rows.append(Measured(name=f"{method}: ms an image", value=cost[method]))
         undone = Evaluation({}, found[first].trials + tuple(t for t in found[COUNTERS].trials if _special(t)))
         undone.plot(stage.out / "X06.png")
-        for (_, share, _, counter), trials in _cells(found[COUNTERS]).items():
+        for (_, share, _, counter), trials in found[COUNTERS].cells().items():
             if _special(trials[0]):
                 name = f"GUE, {first}, {100 * share:.0f} % poisoned, counter-measure {counter}"
-                rows.append(Measured(name=name, rate=_pooled(trials)))
+                rows.append(Measured(name=name, rate=pooled(trials)))
         accuracy = [found[victim].accuracy("poisoned", victim) for victim in self.victims]
         accuracy.append(found[NEW].accuracy("poisoned", first))
         return Outcome(
@@ -105,7 +106,7 @@ class Unlearnable(Exhibit):
         found, cost = dict[str, Evaluation](), dict[str, float]()
         for place, victim in enumerate(self.victims):
             beside = ("clean", "noise") if not place else ("clean",)
-            found[victim] = evaluated(victim, moved, place, controls=beside)
+            found[victim] = evaluated(f"gue-{victim}", moved, place, controls=beside)
         protected, moves = moving(gue, fresh)
         found[NEW], cost[NEW] = evaluated(NEW, protected, controls=("clean",)), 1000 * moves.seconds / moves.n
         for method in self.others:
@@ -114,7 +115,7 @@ class Unlearnable(Exhibit):
             ball = Ball("linf", self.radius)
             made = poison.availability(train, ball, method, seed=seed, device=stage.device, **learns)
             found[method], cost[method] = evaluated(method, made), 1000 * made.moves.seconds / made.moves.n
-        found[COUNTERS] = evaluated(COUNTERS, moved, counters=self.counters)
+        found[COUNTERS] = evaluated(f"gue-{self.victims[0]}", moved, counters=self.counters)  # undefended: kept
         return found, cost
 
     def _gue(self, stage: Stage, seed: int, train: Dataset) -> poison.Generator:
@@ -166,29 +167,16 @@ def _special(trial: Trial) -> bool:
     return trial.counter != "none" or trial.share < 1
 
 
-def _cells(found: Evaluation) -> dict[tuple[str, float, str, str], list[Trial]]:
-    """The trainings that differ by their seed alone."""
-    cells: dict[tuple[str, float, str, str], list[Trial]] = {}
-    for trial in found.trials:
-        cells.setdefault(trial.cell, []).append(trial)
-    return cells
-
-
-def _pooled(trials: list[Trial]) -> Rate:
-    """The share of all their test images."""
-    return clopper_pearson(sum(trial.test.hits for trial in trials), sum(trial.test.n for trial in trials))
-
-
 def _rows(
     found: Evaluation, victim: str, name: str, published: str | None = None, clean: str = "clean images"
 ) -> list[Measured]:
     """Clean, random noise and poisoned, one victim; with several seeds how far these lie apart on the poison."""
     words, rows = {"clean": clean, "noise": "random noise", "poisoned": name}, list[Measured]()
-    for (kind, share, model, counter), trials in _cells(found).items():
+    for (kind, share, model, counter), trials in found.cells().items():
         if model != victim or counter != "none" or share not in (0.0, 1.0):
             continue
         row = f"{victim} trained on {words[kind]}: right on clean test images"
-        rows.append(Measured(name=row, published=published if kind == "poisoned" else None, rate=_pooled(trials)))
+        rows.append(Measured(name=row, published=published if kind == "poisoned" else None, rate=pooled(trials)))
         if kind == "poisoned" and len(trials) > 1:
             spread = half_interval([trial.test.value for trial in trials])
             rows.append(Measured(name=f"{row}, half the 95 % t interval over seeds", value=spread))

@@ -53,6 +53,11 @@ class Trial:
         return self.data, self.share, self.model, self.counter
 
 
+def pooled(trials: list[Trial]) -> Rate:
+    """The share of right answers among all their test images."""
+    return clopper_pearson(sum(trial.test.hits for trial in trials), sum(trial.test.n for trial in trials))
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """All trainings on one poisoned set.
@@ -97,15 +102,20 @@ class Evaluation:
         found = [trial.test.value for trial in self.trials if trial.cell == cell]
         return fmean(found) if found else None
 
+    def cells(self) -> dict[tuple[str, float, str, str], list[Trial]]:
+        """The trainings of each cell, which differ by their seed alone."""
+        found: dict[tuple[str, float, str, str], list[Trial]] = {}
+        for trial in self.trials:
+            found.setdefault(trial.cell, []).append(trial)
+        return found
+
     def words(self) -> str:
         """A table, and which counter-measures undo the poison: those that win back at least half of what was lost."""
         rows = []
-        for cell in dict.fromkeys(trial.cell for trial in self.trials):
-            some = [trial for trial in self.trials if trial.cell == cell]
-            pooled = clopper_pearson(sum(t.test.hits for t in some), sum(t.test.n for t in some))
+        for cell, some in self.cells().items():
             rest = f", train {100 * fmean(t.train for t in some):.1f} %, {len(some)} seed{'s' * (len(some) > 1)}"
             data, share, model, counter = cell
-            rows.append(f"{model:<16} {counter:<12} {data:<9} {100 * share:>4.0f} %  test {pooled}{rest}")
+            rows.append(f"{model:<16} {counter:<12} {data:<9} {100 * share:>4.0f} %  test {pooled(some)}{rest}")
         for model, won in self.undone().items():
             undoing = [f"{name} ({100 * share:.0f} %)" for name, share in won.items() if share >= 0.5]
             held = [f"{name} ({100 * share:.0f} %)" for name, share in won.items() if share < 0.5]

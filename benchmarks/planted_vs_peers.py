@@ -74,12 +74,6 @@ class Setting:
         """A network of the same kind and other weights, trained on half of the clean images."""
         return poison.surrogate_of(self.train, *NETWORK, seed=self.seed, radius=0)
 
-    def chosen(self) -> Tensor:
-        """Places of the images of the target class that `poison.backdoor` poisons."""
-        pool = (self.train.y == TARGET).nonzero()[:, 0]
-        count = round(self.rate * len(self.train))
-        return pool[torch.randperm(len(pool), generator=torch.Generator().manual_seed(self.seed))[:count]].sort().values
-
 
 Row = dict[str, Any]
 Jobs = Iterator[tuple[Row, Callable[[], Row]]]
@@ -126,9 +120,10 @@ def detect(setting: Setting) -> Jobs:
 
 def backdoor(setting: Setting) -> Jobs:
     """The two poisons with true labels: each tool's images, the same victim."""
-    chosen, train = setting.chosen(), setting.train
-    x, y = train.batch(chosen)
+    train = setting.train
     stamp = patch(train.shape, TARGET, len(train.classes), 3, corners=4, inset=INSET)
+    chosen = poison.backdoor(train, BALL, target=TARGET, rate=setting.rate, trigger=stamp, seed=setting.seed).index
+    x, y = train.batch(chosen)
     others = setting.test.take((setting.test.y != TARGET).nonzero()[:1000, 0])
     kept: dict[str, nn.Module] = {}
 
